@@ -1,0 +1,436 @@
+"""Settings: one frozen class per step; the command line, YAML and Prefect forms share them.
+
+Every field is described by the string under it, which `--print-config` and the
+parameter forms show. `load` is the one way from user input to a `Config`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
+
+from ganaug.errors import PathNotFoundError, SettingsError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def _text_keys(table: Any) -> Any:
+    """YAML reads the class name 3 as a number; class names are text."""
+    return {str(key): value for key, value in table.items()} if isinstance(table, Mapping) else table
+
+
+class Section(BaseModel):
+    """The settings of one step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Where the real images are and how they are read."""
+
+    path: Path | None = None
+    """Folder, .zip, .tar, .csv, .parquet or .npz; nothing means the bundled digits."""
+    size: str = "auto"
+    """Pixels of the images that ganaug works on: `32`, `48x32` (height x width) or `auto`."""
+    channels: Literal["auto", 1, 3, 4] = "auto"
+    """1 grey, 3 RGB, 4 RGBA; `auto` is 1 when every image is grey, else 3."""
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    """How an image of another shape is brought to `size`."""
+    white_16bit: PositiveInt = 65535
+    """The 16-bit value that becomes white (255); 4095 for 12-bit cameras."""
+    image_column: str = "auto"
+    """Tables: the column of image paths (or of `image{bytes, path}`)."""
+    label_column: str = "auto"
+    """Tables: the column of class names or numbers."""
+    split_column: str = "auto"
+    """Tables: the column that says train, val or test; optional."""
+    group_column: str = "auto"
+    """Tables: the column of groups (patient, photograph) that no split may cut; optional."""
+    group_pattern: str | None = None
+    """Regular expression; what it matches of a file name (its first group, if it has one) is
+    the image's group: `^(.*)-` takes the part up to the last dash."""
+    max_bad_share: Share = 0.01
+    """Unreadable files are listed and left out; a larger share of them stops the run."""
+    max_pixels: PositiveInt = 64_000_000
+    """An image with more pixels than this is refused as a decompression bomb."""
+    max_unpacked_bytes: PositiveInt = 64 * 2**30
+    """An archive that unpacks to more than this is refused."""
+    workers: NonNegativeInt = 0
+    """Threads that decode images; 0 means one per core."""
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _size_is_readable(cls, size: Any) -> Any:
+        if size != "auto":
+            height_width(str(size))
+        return str(size)
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _pattern_compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from error
+        return pattern
+
+
+class SplitConfig(Section):
+    """How real images are parted into training and test."""
+
+    test_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.25
+    """Share of each class that is locked away as the test split, unless the data has one."""
+    near_duplicates: bool = True
+    """Search for near-duplicates (bursts, overlapping crops) and keep each set on one side."""
+    group_names: bool = True
+    """Take numbered file names (`photo7-01`, `photo7-02`) for one group when their images are
+    measurably more alike than others; never when a group column or pattern is given."""
+    keep: dict[str, PositiveInt] = {}
+    """For trials: cut these classes to so many training images, by `seed`."""
+    long_tail: Annotated[float, Field(ge=1.0)] | None = None
+    """For trials: cut class k of K to n * long_tail^(-k/(K-1)) training images, by `seed`."""
+    seed: NonNegativeInt = 0
+    """Chooses the test images, and those that `keep` and `long_tail` leave."""
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _class_names_are_text(cls, keep: Any) -> Any:
+        return _text_keys(keep)
+
+
+class PlanConfig(Section):
+    """Which classes get synthetic images, and how many."""
+
+    target: Literal["majority", "median"] | PositiveInt | PositiveFloat | dict[str, PositiveInt] = "majority"
+    """Wanted size of every class: `majority`, `median`, a count, a ratio of the largest class
+    (a float up to 1.0) or a table of counts per class."""
+    tolerance: Share = 0.1
+    """A class that lacks less than this share of its target is left alone."""
+    min_images: PositiveInt = 5
+    """A class with fewer training images is too rare to learn from."""
+    too_rare: Literal["skip", "base"] = "skip"
+    """What happens to a class that is too rare: left alone, or served by the base GAN only."""
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _class_names_are_text(cls, target: Any) -> Any:
+        return _text_keys(target)
+
+    @field_validator("target")
+    @classmethod
+    def _ratio_is_a_share(cls, target: Any) -> Any:
+        if isinstance(target, float) and target > 1.0:
+            raise ValueError(
+                "as a ratio of the largest class must be at most 1.0; write a count without a dot"
+            )
+        return target
+
+
+class TrainConfig(Section):
+    """How the GANs are trained."""
+
+    recipe: Literal["auto", "cgan", "dcgan", "pair"] = "auto"
+    """`cgan`: class-conditional MLP; `dcgan`: class-conditional strided convolutions; `pair`:
+    exemplar-conditional (a real image of the class goes in, another one comes out), MLP below
+    16 px and convolutional from there; `auto` chooses by image size."""
+    scope: Literal["base", "per-class"] = "per-class"
+    """`base`: one GAN for all classes; `per-class`: each wanted class goes on from the base
+    with its own training and its own best checkpoint."""
+    steps: PositiveInt | Literal["auto"] = "auto"
+    """Training steps of the base GAN."""
+    class_steps: PositiveInt | Literal["auto"] = "auto"
+    """Training steps of each class's own GAN."""
+    batch: PositiveInt = 64
+    """Images per step."""
+    learning_rate: PositiveFloat | Literal["auto"] = "auto"
+    """Adam's step size."""
+    gamma: PositiveFloat | Literal["auto"] = "auto"
+    """Weight of the R1 and R2 gradient penalties."""
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.998
+    """Decay per step of the generator's moving average, which is what is exported."""
+    z_dim: PositiveInt | Literal["auto"] = "auto"
+    """Length of the latent vector."""
+    width: PositiveInt | Literal["auto"] = "auto"
+    """Units of an MLP layer, or channels of the widest-resolution convolution."""
+    augment: bool = True
+    """Differentiable augmentation of what the discriminator sees; never flips or rotations."""
+    seed: NonNegativeInt = 0
+    """Chooses initial weights, batches and latents."""
+    checkpoint_every: PositiveInt = 200
+    """Steps between checkpoints, from which a killed run goes on."""
+
+
+class ExportConfig(Section):
+    """How generators become ONNX files."""
+
+    opset: Annotated[int, Field(ge=18, le=22)] = 20
+    """ONNX operator set."""
+    parity_levels: NonNegativeInt = 1
+    """Largest difference between torch and ONNX, in grey levels of 255, that is accepted."""
+
+
+class ProduceConfig(Section):
+    """Mass production with ONNX Runtime."""
+
+    surplus: PositiveFloat = 2.0
+    """Images made for each image wanted, so that screening can choose."""
+    batch: PositiveInt = 256
+    """Images per call of ONNX Runtime."""
+    shard_images: PositiveInt = 4096
+    """Images per shard file."""
+    truncation: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Scale of the latents: below 1 gives more typical, less varied images."""
+    seed: NonNegativeInt = 0
+    """With model, class and index it determines every image."""
+
+
+class ScreenConfig(Section):
+    """Which synthetic images are kept."""
+
+    classifiers: PositiveInt = 2
+    """Classifiers, trained on real training images only, that must all agree with the label."""
+    min_confidence: Share = 0.6
+    """Probability that each classifier must give the label."""
+    min_distance: Annotated[float, Field(ge=0.0)] | Literal["auto"] = "auto"
+    """An image nearer than this to a real training image, or to one kept already, is a copy:
+    root mean square difference of pixels in 0..1; `auto` takes it from the distances among
+    the real images themselves."""
+
+
+class AssembleConfig(Section):
+    """How the balanced training set is written."""
+
+    format: Literal["folder", "parquet"] = "parquet"
+    """`folder`: PNG files in a folder per class; `parquet`: Hugging Face style image Parquet."""
+
+
+class EvaluateConfig(Section):
+    """How it is measured, on the locked real test split, whether synthetic images help."""
+
+    arms: tuple[str, ...] = ("real", "oversampling+albumentations", "oversampling+albumentations+synthetic")
+    """Ways of building the training set that are compared."""
+    seeds: Annotated[int, Field(ge=2)] = 4
+    """Classifier seeds per arm; all arms share them, so that comparisons are paired."""
+    synthetic_share: Share = 0.25
+    """Share of a wanted class's draws that are synthetic."""
+    steps: PositiveInt | Literal["auto"] = "auto"
+    """Training steps of each classifier, equal for all arms."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    """Level of the intervals."""
+    margin: PositiveFloat = 0.01
+    """A difference of macro-F1 that is certainly smaller than this is called no difference."""
+    workers: NonNegativeInt = 0
+    """Processes that train classifiers; 0 means one per core."""
+
+
+class PublishConfig(Section):
+    """Where accepted models go."""
+
+    store: Path = Path("exported")
+    """The model store."""
+    name: str = "auto"
+    """Name in the store; `auto` is the run's name."""
+
+
+class ReportConfig(Section):
+    """The HTML page."""
+
+    samples: PositiveInt = 8
+    """Synthetic images shown per class."""
+
+
+class PipelineConfig(Section):
+    """How Prefect runs the steps."""
+
+    workers: PositiveInt = 1
+    """Tasks that run at the same time; more than 1 pays only with a GPU or many cores."""
+    retries: NonNegativeInt = 1
+    """Times that a task is tried again when a retry can help (input/output trouble)."""
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    name: str = "auto"
+    """Name of the run, its folder and its models; `auto` is the dataset's file name."""
+    run_dir: Path | None = None
+    """The run folder; nothing means runs/<name>."""
+    device: Device = "auto"
+    """Where GANs are trained and run; `auto` takes a GPU when there is one."""
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    plan: PlanConfig = PlanConfig()
+    train: TrainConfig = TrainConfig()
+    export: ExportConfig = ExportConfig()
+    produce: ProduceConfig = ProduceConfig()
+    screen: ScreenConfig = ScreenConfig()
+    assemble: AssembleConfig = AssembleConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    publish: PublishConfig = PublishConfig()
+    report: ReportConfig = ReportConfig()
+    pipeline: PipelineConfig = PipelineConfig()
+
+
+BUNDLED_DIGITS: Mapping[str, Any] = {
+    "name": "digits",
+    "split": {"test_share": 0.5, "keep": {"3": 5, "5": 5, "8": 5}},
+}
+"""What the embedded default changes: scikit-learn's digits, three classes cut to 5 images.
+Half of the images test, because three classes of 45 could show no difference under 10 points."""
+
+
+def height_width(size: str) -> tuple[int, int]:
+    """Read `32` or `48x32` as (height, width) in pixels.
+
+    Raises:
+        ValueError: Not of that form, or outside 8 to 256 px.
+    """
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
+    if match is None:
+        raise ValueError(f"{size!r} is not a size; write 32, 48x32 (height x width) or auto")
+    height = int(match[1])
+    width = int(match[2] or height)
+    if not (8 <= height <= 256 and 8 <= width <= 256):
+        raise ValueError(f"{size!r} is outside 8 to 256 px")
+    return height, width
+
+
+def load(
+    path: Path | str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    data: Path | str | None = None,
+) -> Config:
+    """Build the settings from a YAML file, overrides and the path of the data.
+
+    Args:
+        path: YAML file of settings; its keys are those of `Config`.
+        overrides: Dotted keys and their values, as `{"train.steps": "500"}`; they win.
+        data: The dataset; the same as `data.path`.
+
+    Raises:
+        PathNotFoundError: `path` does not exist.
+        SettingsError: Unknown keys and impossible values, all in one message.
+    """
+    tree = _read_yaml(Path(path)) if path is not None else {}
+    problems: list[str] = []
+    for key, value in {**(overrides or {}), **({"data.path": str(data)} if data is not None else {})}.items():
+        _plant(tree, key, value, problems)
+    if (tree.get("data") or {}).get("path") is None:
+        tree = _merge(BUNDLED_DIGITS, tree)
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        problems += _explain(error)
+    if problems:
+        raise SettingsError(problems)
+    return config
+
+
+def describe(config: Config) -> str:
+    """Write the effective settings as YAML, each field under its description."""
+    lines: list[str] = []
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, Section):
+            lines += ["", f"# {' '.join((type(value).__doc__ or '').split())}", f"{name}:"]
+            for inner, inner_field in type(value).model_fields.items():
+                lines += _yaml_field(inner, getattr(value, inner), inner_field.description, "  ")
+        else:
+            lines += _yaml_field(name, value, field.description, "")
+    return "\n".join(lines) + "\n"
+
+
+def _yaml_field(name: str, value: Any, description: str | None, indent: str) -> list[str]:
+    plain = str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump({name: plain}, default_flow_style=False, width=1000).strip()
+    return [
+        f"{indent}# {' '.join((description or '').split())}",
+        *(indent + line for line in text.splitlines()),
+    ]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise PathNotFoundError(path, "settings file")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{path} is not a YAML file: {error}"]) from error
+    if not isinstance(tree, dict):
+        raise SettingsError([f"{path} holds a {type(tree).__name__}; a table of settings was expected"])
+    return tree
+
+
+def _plant(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> None:
+    """Put a dotted key into the tree; text is read as YAML, so `500` is a number."""
+    # What follows the second dot is a key of a table, such as a class name: taken as it is.
+    section, *rest = key.split(".", 2)
+    path = [section.replace("-", "_"), *(part.replace("-", "_") for part in rest[:1]), *rest[1:]]
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            problems.append(f"{key}: {part} is not a section")
+            return
+    try:
+        tree[path[-1]] = yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        tree[path[-1]] = value
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _explain(error: ValidationError) -> list[str]:
+    """One line per field; the members of a union that were tried share it."""
+    wrong: dict[str, list[str]] = {}
+    for problem in error.errors():
+        field, message = _explain_one(problem)
+        messages = wrong.setdefault(field, [])
+        if message not in messages:
+            messages.append(message)
+    return [f"{field}: {', or '.join(messages)}" for field, messages in wrong.items()]
+
+
+def _explain_one(problem: Any) -> tuple[str, str]:
+    """The field's dotted name and what is wrong, with the nearest known name for an unknown one."""
+    section: type[BaseModel] = Config
+    path: list[str] = []
+    for part in map(str, problem["loc"]):
+        path.append(part)
+        field = section.model_fields.get(part)
+        if field is None or not (
+            isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        ):
+            break
+        section = field.annotation
+    name, known = ".".join(path), list(section.model_fields)
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], known, n=1)
+        hint = (
+            f"did you mean {'.'.join([*path[:-1], near[0]])}?" if near else f"known here: {', '.join(known)}"
+        )
+        return name, f"no such setting; {hint}"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return name, f"{problem['input']!r} {message}"

@@ -1,0 +1,101 @@
+"""Every deliberate error of ganaug: one family, so that a caller can catch it whole.
+
+Each says what came, what is allowed and what to do next, and carries its data as attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+
+class GanaugError(Exception):
+    """The base of all errors that ganaug raises on purpose; shown without a traceback."""
+
+
+class SettingsError(GanaugError, ValueError):
+    """Settings that cannot be used; all problems are reported together."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        super().__init__(
+            f"{len(self.problems)} problem(s) in the settings:\n{lines}\n"
+            "`ganaug run --print-config` prints every setting with its meaning."
+        )
+
+
+class MissingExtraError(GanaugError, ImportError):
+    """A feature was asked for whose optional packages are not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        self.feature, self.extra = feature, extra
+        super().__init__(f"{feature} needs optional packages: pip install 'ganaug[{extra}]'")
+
+
+class DatasetError(GanaugError, ValueError):
+    """A dataset that cannot be read or cannot be used as it is."""
+
+
+class PathNotFoundError(DatasetError, FileNotFoundError):
+    """A path that does not exist."""
+
+    def __init__(self, path: Path | str, what: str = "path") -> None:
+        self.path = Path(path)
+        super().__init__(
+            f"{what} {str(path)!r} does not exist; check the spelling and the working directory."
+        )
+
+
+class UnsafeArchiveError(DatasetError):
+    """An archive whose members could do harm: absolute or `..` paths, links, or a bomb."""
+
+
+class TooManyUnreadableError(DatasetError):
+    """More files are unreadable than `data.max_bad_share` allows."""
+
+
+class RunFolderError(GanaugError, ValueError):
+    """A run folder that belongs to another dataset, another version or another process."""
+
+
+class MissingStepError(GanaugError, RuntimeError):
+    """A step was asked for before one that it reads from."""
+
+    def __init__(self, step: str, needs: str, folder: Path) -> None:
+        self.step, self.needs, self.folder = step, needs, folder
+        super().__init__(
+            f"`{step}` reads what `{needs}` leaves, and {folder} has no finished `{needs}`. "
+            f"Run `ganaug {needs}` first, or `ganaug run` for all steps."
+        )
+
+
+class ModelError(GanaugError, ValueError):
+    """A model folder, card or graph that is missing, damaged or not one of ganaug's."""
+
+
+class ParityError(ModelError):
+    """An exported graph that does not reproduce the torch generator."""
+
+
+class UnknownClassError(GanaugError, ValueError):
+    """A generator was asked for a class that it was not trained on."""
+
+    def __init__(self, asked: Collection[str], known: Collection[str], model: str) -> None:
+        self.asked, self.known = sorted(asked), sorted(known)
+        super().__init__(
+            f"model {model!r} cannot generate {self.asked}; it knows {self.known}. "
+            "Retrain on a data set that has those classes, or drop them from the plan."
+        )
+
+
+class DeviceError(GanaugError, RuntimeError):
+    """A device was asked for that this machine does not have."""
+
+
+class TrainingError(GanaugError, RuntimeError):
+    """Training that went wrong in a way that retrying with the same settings cannot mend."""
+
+
+class OutputError(GanaugError, OSError):
+    """Results that cannot be written: a full disk, an unwritable folder."""
