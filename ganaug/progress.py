@@ -1,16 +1,73 @@
-"""How long steps tell how far they are: a plain callback, so that nothing depends on a display."""
+"""How steps tell how far they are: plain callbacks, so that nothing depends on a display."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called by a step with the images (or steps) done so far and the total."""
+    """Called by a step with the images done so far and the total."""
 
     def __call__(self, done: int, total: int) -> None:
         """Tell that `done` of `total` are finished."""
 
 
+class Listener(Protocol):
+    """Hears of every step of the run that goes on in this process."""
+
+    def planned(self, step: str, parts: int) -> None:
+        """A step will be done in so many parts."""
+
+    def advanced(self, step: str, part: str, done: int, total: int) -> None:
+        """A part of a step has done so many of its images."""
+
+    def finished(self, step: str, part: str, *, was_done: bool) -> None:
+        """A part of a step is done, or was so already."""
+
+
 def silent(done: int, total: int) -> None:
     """A `Progress` that tells nobody."""
+
+
+class _Silence:
+    """A `Listener` that does nothing; what a library call has unless somebody listens."""
+
+    def planned(self, step: str, parts: int) -> None:
+        """Ignored."""
+
+    def advanced(self, step: str, part: str, done: int, total: int) -> None:
+        """Ignored."""
+
+    def finished(self, step: str, part: str, *, was_done: bool) -> None:
+        """Ignored."""
+
+
+# Prefect runs tasks in threads that get paths, not objects; the display is found here.
+_listener: Listener = _Silence()
+
+
+def listener() -> Listener:
+    """Whoever listens to the run in this process."""
+    return _listener
+
+
+@contextlib.contextmanager
+def listening(new: Listener) -> Iterator[None]:
+    """Make `new` the listener of this process while the block runs."""
+    global _listener
+    before, _listener = _listener, new
+    try:
+        yield
+    finally:
+        _listener = before
+
+
+def to_listener(step: str, part: str) -> Progress:
+    """A `Progress` that tells the listener which step and part moves."""
+
+    def tell(done: int, total: int) -> None:
+        _listener.advanced(step, part, done, total)
+
+    return tell

@@ -1,0 +1,199 @@
+"""Plots as inline SVG: drawn in percent and `currentColor`, so that they fit any width and theme.
+
+Text that stands beside a plot is HTML, which wraps, scales and is read aloud; inside are
+lines, bars and axis numbers only. The page gives each plot's values in a table as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from ganaug.report.arena import Estimate
+from ganaug.report.curves import Curve
+
+ROW_PX = 26
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A scale with round numbers at its ticks.
+
+    Attributes:
+        low: Value at the left end.
+        high: Value at the right end.
+        ticks: Values that get a line and a label.
+    """
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def percent(self, value: float) -> float:
+        """Where a value stands, in percent of the width."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(100.0 * min(1.0, max(0.0, share)), 2)
+
+
+def axis_for(values: Sequence[float], *, least: float = 0.02, around_zero: bool = False) -> Axis:
+    """A scale on which all values stand clear of the ends.
+
+    Args:
+        values: What must fit.
+        least: Smallest stretch, so that noise does not fill the plot.
+        around_zero: Whether zero must be on it.
+
+    >>> axis_for([0.81, 0.93]).ticks
+    (0.8, 0.85, 0.9, 0.95)
+    """
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    if around_zero:
+        low, high = min(low, 0.0), max(high, 0.0)
+    spare = max(least - (high - low), 0.0) / 2
+    low, high = low - spare, high + spare
+    pad = 0.08 * (high - low)
+    step = _round_step((high - low + 2 * pad) / 4)
+    first, last = math.floor((low - pad / 4) / step), math.ceil((high + pad / 4) / step)
+    return Axis(first * step, last * step, tuple(round(n * step, 10) for n in range(first, last + 1)))
+
+
+def _round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(step * power for step in (1.0, 2.0, 2.5, 5.0, 10.0) if step * power >= rough * 0.999)
+
+
+def interval_row(
+    axis: Axis, estimate: Estimate, points: Sequence[float] = (), *, kind: str = "plain", zero: bool = False
+) -> Markup:
+    """One row of an interval plot: the single runs, the interval, and the mean on it.
+
+    Args:
+        axis: The scale, shared by all rows of the plot.
+        estimate: Mean and interval.
+        points: Single runs, as faint dots.
+        kind: CSS class of the mark: `plain`, `accent` or `bad`.
+        zero: Whether a line is drawn at zero.
+    """
+    middle = ROW_PX / 2
+    parts = [_line(axis.percent(tick), "grid") for tick in axis.ticks]
+    if zero:
+        parts.append(_line(axis.percent(0.0), "zero"))
+    parts += [f'<circle class="seed" cx="{axis.percent(point)}%" cy="{middle}" r="2.5"/>' for point in points]
+    if estimate.low is not None and estimate.high is not None:
+        left, right = axis.percent(estimate.low), axis.percent(estimate.high)
+        parts.append(
+            f'<line class="interval" x1="{left}%" x2="{right}%" y1="{middle}" y2="{middle}"/>'
+            f'<line class="cap" x1="{left}%" x2="{left}%" y1="{middle - 4}" y2="{middle + 4}"/>'
+            f'<line class="cap" x1="{right}%" x2="{right}%" y1="{middle - 4}" y2="{middle + 4}"/>'
+        )
+    parts.append(f'<circle class="mean" cx="{axis.percent(estimate.value)}%" cy="{middle}" r="5"/>')
+    return _svg(f"track {kind}", ROW_PX, parts)
+
+
+def axis_row(axis: Axis, *, signed: bool = False) -> Markup:
+    """The axis numbers under an interval plot, in percent or signed points."""
+    parts = []
+    for tick in axis.ticks:
+        at = axis.percent(tick)
+        anchor = "start" if at < 4 else "end" if at > 96 else "middle"
+        text = f"{100 * tick:+g}" if signed and round(tick, 9) else f"{100 * tick:g}"
+        label = text.replace("-", "\u2212") + ("" if signed else "%")
+        parts.append(f'<text x="{at}%" y="12" text-anchor="{anchor}">{escape(label)}</text>')
+    return _svg("axis", 16, parts)
+
+
+def count_bar(real: int, synthetic: int, target: int, most: int) -> Markup:
+    """One class's training images: real, then synthetic, with a mark at the target."""
+    scale = 100.0 / max(most, 1)
+    parts = [
+        f'<rect class="real" x="0" width="{real * scale:.2f}%" y="3" height="12"/>',
+        f'<rect class="synthetic" x="{real * scale:.2f}%" width="{synthetic * scale:.2f}%" y="3" height="12"/>',
+    ]
+    if target:
+        parts.append(_line(min(99.7, target * scale), "target"))
+    return _svg("bar", 18, parts)
+
+
+def share_bar(share: float, kind: str = "plain") -> Markup:
+    """A thin bar as long as a share of 1."""
+    width = 100.0 * min(1.0, max(0.0, share))
+    return _svg(
+        f"share {kind}",
+        4,
+        [
+            '<rect class="rest" x="0" width="100%" y="0" height="4" rx="2"/>',
+            f'<rect class="part" x="0" width="{width:.1f}%" y="0" height="4" rx="2"/>',
+        ],
+    )
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A small plot of curves and what stands around it.
+
+    Attributes:
+        svg: The lines.
+        low: Label at the bottom of the value axis.
+        high: Label at its top.
+        first: Label at the left of the step axis.
+        last: Label at its right.
+        summary: What the curves do, in words.
+    """
+
+    svg: Markup
+    low: str
+    high: str
+    first: str
+    last: str
+    summary: str
+
+
+def panel(curves: Sequence[Curve]) -> Panel:
+    """Draw curves that share their axes."""
+    steps = [step for curve in curves for step in curve.steps]
+    values = [value for curve in curves for value in curve.values]
+    low, high = min(values), max(values)
+    if 0.0 <= low < 0.4 * high:
+        low = 0.0
+    if high == low:
+        low, high = low - 0.5, high + 0.5
+    first, last = min(steps), max(steps)
+    width = max(last - first, 1.0)
+    lines = []
+    for number, curve in enumerate(curves):
+        points = " ".join(
+            f"{100 * (step - first) / width:.1f},{38 - 36 * (value - low) / (high - low):.1f}"
+            for step, value in zip(curve.steps, curve.values, strict=True)
+        )
+        lines.append(f'<polyline class="curve curve-{number % 4}" points="{points}"/>')
+    grid = "".join(f'<line class="grid" x1="0" x2="100" y1="{y}" y2="{y}"/>' for y in (2, 20, 38))
+    svg = Markup(  # noqa: S704 - numbers alone
+        '<svg class="curves" viewBox="0 0 100 40" preserveAspectRatio="none" aria-hidden="true" '
+        f'focusable="false">{grid}{"".join(lines)}</svg>'
+    )
+    summary = "; ".join(
+        f"{curve.name} {_short(curve.values[0])} at step {curve.steps[0]:,.0f}, "
+        f"{_short(curve.values[-1])} at step {curve.steps[-1]:,.0f}"
+        for curve in curves
+    )
+    return Panel(svg, _short(low), _short(high), f"{first:,.0f}", f"{last:,.0f}", summary)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
+def _line(at_percent: float, kind: str) -> str:
+    return f'<line class="{kind}" x1="{at_percent:.2f}%" x2="{at_percent:.2f}%" y1="0" y2="100%"/>'
+
+
+def _svg(kind: str, height_px: int, parts: Sequence[str]) -> Markup:
+    # Hidden from screen readers: the numbers stand beside it as text.
+    return Markup(  # noqa: S704 - all text in it is escaped above
+        f'<svg class="{kind}" width="100%" height="{height_px}" aria-hidden="true" focusable="false">'
+        f"{''.join(parts)}</svg>"
+    )
