@@ -1,0 +1,390 @@
+"""The split: which real images train, and which are locked away to test.
+
+Images that belong together (one photograph, one burst, copies) stand on one side. The test split
+is fixed before anything is learnt, and `check_lock` tells whether it was changed since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ganaug.config import SplitConfig
+from ganaug.dataset import Images, LabelledImages
+from ganaug.errors import DatasetError, RunFolderError, SettingsError
+from ganaug.progress import Progress, silent
+from ganaug.split.duplicates import Duplicates, components, find_duplicates, join_equal
+from ganaug.split.likeness import Rows
+from ganaug.split.name_groups import NameGroups, names_group
+
+SPLIT_FILE = "split.parquet"
+LOCK_FILE = "split.json"
+TRAIN, TEST, UNUSED = "train", "test", "unused"
+Labels = npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Real images, each with its side.
+
+    Attributes:
+        data: The images; `split` is `train`, `test` or `unused` for every row, and `group` is the
+            number of the group that no side may cut.
+        summary: What was found and done, for the run's records.
+        warnings: What the user should know, in sentences.
+        near_duplicate_sets: (N,) int64 number of each image's set of duplicates; -1 for none.
+    """
+
+    data: LabelledImages
+    summary: dict[str, Any]
+    warnings: list[str]
+    near_duplicate_sets: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+def make_split(
+    data: LabelledImages,
+    config: SplitConfig,
+    *,
+    explicit_groups: bool,
+    previews: Images | None,
+    progress: Progress = silent,
+) -> Split:
+    """Give every image a side: the data's own test split is kept, else one is made.
+
+    Args:
+        data: The images; `split` as the source says (`train`, `val`, `test` or empty).
+        config: Settings of the split.
+        explicit_groups: Whether `group` was given by the user; then file names are not asked.
+        previews: (N, 96, 96) uint8 grey, larger than the images, for the near-duplicate search.
+        progress: Told of the images compared.
+
+    Raises:
+        DatasetError: Fewer than two classes, or a class that cannot stand on both sides.
+        SettingsError: `keep` names a class that does not exist.
+    """
+    _check_settings(data, config)
+    _check_classes(data)
+    index, warnings = data.index.copy(), list[str]()
+    given = index["group"].fillna("").astype(str).to_numpy(object)
+    names = _name_groups(data, config, explicit_groups)
+    known = given if explicit_groups else names.groups.astype(object)
+    shapes = index[["height", "width"]].to_numpy(np.int64) if {"height", "width"} <= {*index} else None
+    found = find_duplicates(
+        data.images,
+        data.class_ids,
+        index["sha256"].to_numpy(object),
+        previews=previews,
+        shapes_px=shapes,
+        near=config.near_duplicates,
+        progress=progress,
+    )
+    warnings += found.notes + _mixed_copies(found, data)
+    side, own_warnings = _own_sides(index["split"].fillna("").astype(str).to_numpy(object))
+    warnings += own_warnings
+    groups = _groups(index, found, known)
+    leaks = 0
+    if (side == TEST).any():
+        # Groups guessed from names do not take the user's own training images away.
+        firm = groups if explicit_groups else _groups(index, found, np.full(len(index), "", object))
+        is_leak = (side != TEST) & np.isin(firm, firm[side == TEST])
+        side[is_leak], leaks = UNUSED, int(is_leak.sum())
+        if leaks:
+            warnings.append(_leak_warning(leaks, side))
+        if names.adopted:
+            warnings += _shared_names(groups, side)
+    else:
+        side = _made_sides(data, groups, config)
+    _check_sides(data, side)
+    cut = _cut_training(data, side, config)
+    index["split"], index["group"] = side.astype(str), groups.astype(str)
+    summary = _summary(data, side, groups, found, names, explicit_groups) | {
+        "leaks_removed": leaks,
+        "cut_by_keep_or_long_tail": cut,
+    }
+    parted = LabelledImages(data.images, index, data.class_names)
+    return Split(parted, summary, warnings, found.sets)
+
+
+def _check_settings(data: LabelledImages, config: SplitConfig) -> None:
+    unknown = sorted(set(config.keep) - set(data.class_names))
+    if unknown:
+        raise SettingsError(
+            [
+                f"split.keep: no class is named {name!r}; known are {list(data.class_names)}"
+                for name in unknown
+            ]
+        )
+
+
+def _check_classes(data: LabelledImages) -> None:
+    counts = data.counts()
+    present = [name for name, count in zip(data.class_names, counts, strict=True) if count]
+    if len(present) < 2:
+        raise DatasetError(
+            f"the images are all of {len(present)} class ({', '.join(present) or 'none'}); balancing and "
+            "measuring need at least two. Check the folder that holds the class folders, or the label column."
+        )
+    single = [name for name, count in zip(data.class_names, counts, strict=True) if count == 1]
+    if single:
+        raise DatasetError(
+            f"{len(single)} class(es) have one image only: {single}. Each class needs at least one image to "
+            "train on and another to test on: add images, or leave these classes out."
+        )
+
+
+def _name_groups(data: LabelledImages, config: SplitConfig, explicit_groups: bool) -> NameGroups:
+    none = np.full(len(data), "")
+    if explicit_groups:
+        return NameGroups(none, False, "groups are given")
+    if not config.group_names:
+        return NameGroups(none, False, "switched off (split.group_names)")
+    paths = data.index["path"].astype(str).tolist()
+    return names_group(data.images, paths, data.class_ids, data.class_names, seed=config.seed)
+
+
+def _mixed_copies(found: Duplicates, data: LabelledImages) -> tuple[str, ...]:
+    """A warning when copies of one image carry several labels."""
+    is_copy = found.exact >= 0
+    labels = pd.Series(data.class_ids[is_copy]).groupby(found.exact[is_copy]).nunique()
+    mixed = int((labels > 1).sum())
+    return (f"{mixed} image(s) are there several times under different classes",) if mixed else ()
+
+
+def _own_sides(given: Labels) -> tuple[Labels, list[str]]:
+    """The sides that the source says; no `test` among them when it says none."""
+    side = np.where(np.isin(given, ["test", "val"]), given, TRAIN).astype(object)
+    is_val = side == "val"
+    if not is_val.any():
+        return side, []
+    if (side == TEST).any():
+        side[is_val] = TRAIN
+        return side, [f"{is_val.sum()} validation images join training: folds inside it validate"]
+    side[is_val] = TEST
+    return side, [f"there is no test split: the validation split ({is_val.sum()} images) is the test split"]
+
+
+def _groups(index: pd.DataFrame, found: Duplicates, known: Labels) -> Rows:
+    """(N,) int64 number of each row's group, the same whatever the order of rows is."""
+    same_set = join_equal(np.where(found.sets >= 0, found.sets.astype(str), ""))
+    labels = components(len(index), np.concatenate([join_equal(known.astype(str)), same_set]))
+    order = np.lexsort([index["sha256"].astype(str), index["path"].astype(str)])
+    _, first, groups = np.unique(labels[order], return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    canonical = np.empty(len(index), np.int64)
+    canonical[order] = rank[groups]
+    return canonical
+
+
+def _leak_warning(leaks: int, side: Labels) -> str:
+    return (
+        f"{leaks} training image(s) are copies or near-copies of test images, or of their group, and leave "
+        f"training ({(side == TRAIN).sum()} stay): scores on the given test split would be flattered"
+    )
+
+
+def _shared_names(groups: Rows, side: Labels) -> list[str]:
+    shared = int(((side == TRAIN) & np.isin(groups, groups[side == TEST])).sum())
+    if not shared:
+        return []
+    return [
+        f"by their file names {shared} training images seem to be of one group with test images of the given "
+        "split; they stay. If the names do tell groups, say so with --data.group-pattern"
+    ]
+
+
+def _made_sides(data: LabelledImages, groups: Rows, config: SplitConfig) -> Labels:
+    is_test = assign_groups(groups, data.class_ids, config.test_share, config.seed)
+    return np.where(is_test, TEST, TRAIN).astype(object)
+
+
+def assign_groups(groups: Rows, class_ids: Rows, share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Choose whole groups so that every class has about `share` of its images in the test split.
+
+    Groups of several images are laid in first, those with the rarest classes before the others,
+    each when it brings the classes nearer to their share; then single groups change sides while
+    that helps. Single images fill up every class exactly.
+
+    Args:
+        groups: (N,) int64 from 0; lower numbers do not come first.
+        class_ids: (N,) int64.
+        share: Of each class, for the test split.
+        seed: Chooses among the possible splits.
+
+    Returns:
+        (N,) whether an image is in the test split.
+    """
+    rng = np.random.default_rng(seed)
+    classes = int(class_ids.max()) + 1
+    counts = np.zeros((int(groups.max()) + 1, classes), np.int64)
+    np.add.at(counts, (groups, class_ids), 1)
+    is_single = counts.sum(axis=1) == 1
+    totals = counts.sum(axis=0)
+    wanted = np.clip(np.rint(share * totals), np.minimum(1, totals - 1), np.maximum(totals - 1, 0))
+    draw = rng.random(len(counts))
+    is_chosen = _lay_groups(counts, ~is_single, draw, share)
+    missing = (wanted - counts[is_chosen].sum(axis=0)).clip(0).astype(np.int64)
+    single_class = counts.argmax(axis=1)
+    for class_id in range(classes):
+        own = np.flatnonzero(is_single & (single_class == class_id))
+        is_chosen[own[np.argsort(draw[own])[: missing[class_id]]]] = True
+    return is_chosen[groups]
+
+
+def _lay_groups(
+    counts: Rows, is_laid: npt.NDArray[np.bool_], draw: npt.NDArray[np.float64], share: float
+) -> npt.NDArray[np.bool_]:
+    """(G,) which of the groups `is_laid` are chosen; single images have the same share of their own."""
+    totals = counts[is_laid].sum(axis=0).astype(np.float64)
+    # A class that has single images besides can still stand on both sides.
+    is_bound = (totals > 0) & (totals == counts.sum(axis=0))
+    target, weight = share * totals, 1 / np.maximum(share * totals, 1)
+    rarity = np.where(counts > 0, counts.sum(axis=0)[None], np.iinfo(np.int64).max).min(axis=1)
+    order = np.flatnonzero(is_laid)[np.lexsort([draw[is_laid], rarity[is_laid]])]
+
+    def loss(chosen: npt.NDArray[np.float64]) -> float:
+        # Far worse than any imbalance is a class that is missing on one side.
+        missing = (is_bound & ((chosen == 0) | (chosen == totals))).sum()
+        return float((((chosen - target) * weight) ** 2).sum()) + 1e6 * float(missing)
+
+    is_chosen = np.zeros(len(counts), bool)
+    sums = np.zeros(counts.shape[1])
+    now = loss(sums)
+    for _ in range(20):
+        has_moved = False
+        for group in order:
+            changed = sums + (-counts[group] if is_chosen[group] else counts[group])
+            better = loss(changed)
+            if better < now - 1e-12:
+                is_chosen[group], sums, now, has_moved = not is_chosen[group], changed, better, True
+        if not has_moved:
+            break
+    return is_chosen
+
+
+def _check_sides(data: LabelledImages, side: Labels) -> None:
+    """Every class can train and be tested."""
+    for part, missing in ((TRAIN, "train on"), (TEST, "test on")):
+        has = np.bincount(data.class_ids[side == part], minlength=len(data.class_names))
+        lacking = [
+            name
+            for name, count, total in zip(data.class_names, has, data.counts(), strict=True)
+            if count == 0 and total > 0
+        ]
+        if lacking:
+            raise DatasetError(
+                f"class(es) {lacking} have no image left to {missing}: all their images are of one group (the "
+                "same photograph, burst or copies), or the given split puts them on one side. Add images of "
+                "other groups, leave these classes out, or, if the images only look alike, switch the search "
+                "off: --split.near-duplicates false --split.group-names false."
+            )
+
+
+def _cut_training(data: LabelledImages, side: Labels, config: SplitConfig) -> int:
+    """Take images of `keep` and `long_tail` out of training, in place; returns how many."""
+    limits = _limits(np.bincount(data.class_ids[side == TRAIN], minlength=len(data.class_names)), config)
+    for name, limit in config.keep.items():
+        limits[data.class_names.index(name)] = limit
+    order = np.lexsort([data.index["sha256"].astype(str), data.index["path"].astype(str)])
+    draw = np.empty(len(data))
+    draw[order] = np.random.default_rng([config.seed, 1]).random(len(data))
+    cut = 0
+    for class_id, limit in limits.items():
+        own = np.flatnonzero((side == TRAIN) & (data.class_ids == class_id))
+        gone = own[np.argsort(draw[own])[limit:]]
+        side[gone] = UNUSED
+        cut += len(gone)
+    return cut
+
+
+def _limits(counts: Rows, config: SplitConfig) -> dict[int, int]:
+    if config.long_tail is None:
+        return {}
+    last = max(1, len(counts) - 1)
+    return {k: max(1, int(counts.max() * config.long_tail ** (-k / last))) for k in range(len(counts))}
+
+
+def _summary(
+    data: LabelledImages,
+    side: Labels,
+    groups: Rows,
+    found: Duplicates,
+    names: NameGroups,
+    explicit_groups: bool,
+) -> dict[str, Any]:
+    def per_class(part: str) -> dict[str, int]:
+        has = np.bincount(data.class_ids[side == part], minlength=len(data.class_names))
+        return dict(zip(data.class_names, has.tolist(), strict=True))
+
+    return {
+        "train": per_class(TRAIN),
+        "test": per_class(TEST),
+        "groups": int(groups.max()) + 1,
+        "explicit_groups": explicit_groups,
+        "duplicate_sets": found.set_count,
+        "images_in_duplicate_sets": found.image_count,
+        "exact_duplicate_images": int((found.exact >= 0).sum()),
+        "near_duplicate_limits": {way: round(limit, 3) for way, limit in found.limits.items()},
+        "file_names_group": names.adopted,
+        "file_names_reason": names.reason,
+    }
+
+
+def save_split(split: Split, folder: Path) -> None:
+    """Write the dataset's index with its sides, `split.parquet` and, last, the lock `split.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    split.data.save(folder)
+    index = split.data.index
+    table = index[["path", "sha256", "group", "split"]].copy()
+    table.insert(2, "class_name", np.array(split.data.class_names, object)[split.data.class_ids])
+    table["near_duplicate_set"] = split.near_duplicate_sets
+    beside = folder / f"{SPLIT_FILE}.part"
+    table.to_parquet(beside, index=False)
+    digest = hashlib.sha256(beside.read_bytes()).hexdigest()
+    beside.replace(folder / SPLIT_FILE)
+    lock = {"sha256": digest, **split.summary, "warnings": split.warnings}
+    beside = folder / f"{LOCK_FILE}.part"
+    beside.write_text(json.dumps(lock, indent=2, ensure_ascii=False), encoding="utf-8")
+    beside.replace(folder / LOCK_FILE)
+
+
+def check_lock(folder: Path) -> None:
+    """Make sure that the split is as it was when it was locked.
+
+    Raises:
+        RunFolderError: `split.parquet` or the index was changed, or the lock is missing.
+    """
+    try:
+        lock = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
+        found = hashlib.sha256((folder / SPLIT_FILE).read_bytes()).hexdigest()
+        expected = lock["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(
+            f"{folder} has no readable {SPLIT_FILE} and {LOCK_FILE} ({error}); make the split again in a new "
+            "run folder."
+        ) from error
+    table = pd.read_parquet(folder / SPLIT_FILE) if found == expected else None
+    index = LabelledImages.load(folder).index
+    same = ["path", "sha256", "split"]
+    if table is None or not table[same].astype(str).equals(index[same].astype(str)):
+        raise RunFolderError(
+            f"the test split in {folder} was changed after it was locked (locked {str(expected)[:12]}, found "
+            f"{found[:12]}), so scores on it would mean nothing. Restore the folder, or start a new run."
+        )
+
+
+def load_split(folder: Path) -> LabelledImages:
+    """The images with their sides, mapped from disk, after the lock was checked.
+
+    Raises:
+        RunFolderError: The split was changed after it was locked.
+    """
+    check_lock(folder)
+    return LabelledImages.load(folder)
