@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class GanaugError(Exception):
@@ -51,8 +52,20 @@ class UnsafeArchiveError(DatasetError):
     """An archive whose members could do harm: absolute or `..` paths, links, or a bomb."""
 
 
+class UnreadableImageError(DatasetError):
+    """One image that cannot be decoded; readers list it with its reason and go on."""
+
+
 class TooManyUnreadableError(DatasetError):
-    """More files are unreadable than `data.max_bad_share` allows."""
+    """More files are unreadable than `data.max_bad_share` allows.
+
+    Attributes:
+        unreadable: Every one of them, as records with `path` and `reason`.
+    """
+
+    def __init__(self, message: str, unreadable: Sequence[Any] = ()) -> None:
+        self.unreadable = list(unreadable)
+        super().__init__(message)
 
 
 class RunFolderError(GanaugError, ValueError):
