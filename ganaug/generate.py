@@ -1,0 +1,248 @@
+"""Generator: class names and a seed in, uint8 images out, with ONNX Runtime alone."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from ganaug import store
+from ganaug.card import GraphCard, ModelCard, graph_metadata, read_graph
+from ganaug.errors import ModelError, SettingsError, UnknownClassError
+from ganaug.latents import draw
+from ganaug.runtime import check_ports, open_session, runtime_errors
+
+if TYPE_CHECKING:
+    # Not at run time: it brings pandas, which making images does without.
+    from ganaug.dataset import Images
+
+BATCH = 64
+MAX_PIXELS_PER_CALL = 2**20
+"""Images of 256 px go 16 at a time: a call's maps in memory stay below some hundred MB."""
+
+
+class Generator:
+    """A model that makes images of classes; any sample can be made again by its index.
+
+    Sessions of ONNX Runtime are opened at the first use, in each process anew, so that a
+    generator can be pickled and used in forked workers. A graph's hash is checked each time
+    it is opened, and the bytes that were checked are those that run.
+
+    Attributes:
+        folder: The model folder.
+        card: What the model is.
+        device: `auto`, `cpu` or `cuda`.
+        threads: Threads of one call of ONNX Runtime; 0 means one per core.
+        batch: Images per call in `sample`. The last call of a class is filled up to it, so
+            that an image does not depend on how many were asked for with it.
+    """
+
+    def __init__(
+        self, folder: Path, card: ModelCard, *, device: str = "auto", threads: int = 1, batch: int = BATCH
+    ) -> None:
+        if device not in {"auto", "cpu", "cuda"} or threads < 0 or batch < 1:
+            raise SettingsError(
+                [
+                    f"Generator: device {device!r}, threads {threads}, batch {batch}; "
+                    "device is auto, cpu or cuda, threads at least 0, batch at least 1"
+                ]
+            )
+        self.folder, self.card = folder, card
+        self.device, self.threads, self.batch = device, threads, batch
+        self._sessions: dict[tuple[int, str], Any] = {}
+        self._locks: dict[int, threading.Lock] = {}
+
+    @classmethod
+    def open(cls, model: Path | str, *, device: str = "auto", threads: int = 1, batch: int = BATCH) -> Self:
+        """Open a model by folder or by name.
+
+        Args:
+            model: A model folder; or a name in the store, `digits`, `digits@3` or
+                `exported/digits`. What the working directory does not have is looked for
+                among the models that come with ganaug.
+            device: `auto` takes the GPU if there is one that works; `cpu`; `cuda`.
+            threads: Threads of one call of ONNX Runtime; 0 means one per core.
+            batch: Images per call in `sample`.
+
+        Raises:
+            ModelError: There is no such model, or its card is damaged.
+        """
+        folder = store.resolve(model)
+        return cls(folder, ModelCard.load(folder), device=device, threads=threads, batch=batch)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes that it can make, in the order of their ids."""
+        able = {name for graph in self.card.graphs for name in graph.classes}
+        return tuple(name for name in self.card.class_names if name in able)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return self.card.image_shape
+
+    def model_sha256(self, class_name: str) -> str:
+        """Hash of the graph that makes a class.
+
+        Raises:
+            UnknownClassError: No graph makes it.
+        """
+        return self.card.graph_for(class_name).sha256
+
+    def sample(
+        self,
+        classes: str | Sequence[str],
+        count: int | Sequence[int] = 16,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        truncation: float = 1.0,
+    ) -> Images:
+        """Make images of one class, or of several, one class after the other.
+
+        Args:
+            classes: A class name, or several; a name that comes again goes on where it ended.
+            count: Images of each class; one number, or one for each of `classes`.
+            seed: With model, class, index and truncation it determines every image.
+            start: Index of the first image of each class.
+            truncation: Scale of the latents; below 1 images are more typical, less varied.
+
+        Returns:
+            (N, H, W, C) uint8.
+
+        Raises:
+            UnknownClassError: A class that the model cannot make.
+            ModelError: A graph that is missing, damaged or not one of ganaug's.
+            DeviceError: `cuda` was asked for and is not there.
+            SettingsError: A count, seed or start that cannot be used.
+        """
+        names = [classes] if isinstance(classes, str) else list(classes)
+        counts = [int(count)] * len(names) if isinstance(count, (int, np.integer)) else list(count)
+        self._check(names, counts, truncation)
+        images = np.empty((sum(counts), *self.image_shape), np.uint8)
+        nexts, row = Counter(dict.fromkeys(names, start)), 0
+        size = self.batch_size(self.batch)
+        for name, number in zip(names, counts, strict=True):
+            for done in range(0, number, size):
+                part = min(size, number - done)
+                made = self.make_batch(name, nexts[name] + done, seed=seed, truncation=truncation, size=size)
+                images[row : row + part] = made[:part]
+                row += part
+            nexts[name] += number
+        return images
+
+    def batch_size(self, wanted: int) -> int:
+        """Images per call: what is wanted, less for large images."""
+        height, width, _ = self.image_shape
+        return max(1, min(wanted, MAX_PIXELS_PER_CALL // (height * width)))
+
+    def make_batch(
+        self, class_name: str, start: int, *, seed: int, truncation: float = 1.0, size: int = BATCH
+    ) -> Images:
+        """Make `size` images of a class in one call of ONNX Runtime; safe in several threads.
+
+        Returns:
+            (size, H, W, C) uint8, the images at `start` and after it.
+
+        Raises:
+            UnknownClassError: The model cannot make the class.
+            ModelError: Its graph is missing, damaged or not one of ganaug's.
+            DeviceError: `cuda` was asked for and is not there.
+        """
+        graph = self.card.graph_for(class_name)
+        class_id = self.card.class_id(class_name)
+        counts = graph.exemplar_counts
+        exemplars = 1 if counts is None else counts[graph.classes.index(class_name)]
+        z, exemplar = draw(seed, class_id, start, size, graph.z_dim, exemplars)
+        feed: dict[str, Any] = {
+            "z": z * np.float32(truncation),
+            "class_id": np.full(size, class_id, np.int64),
+        }
+        if counts is not None:
+            feed["exemplar"] = exemplar
+        session = self._session(graph)
+        try:
+            images: Images = session.run(None, feed)[0]
+        except runtime_errors() as error:
+            raise ModelError(f"{self.folder / graph.file} failed on class {class_name!r}: {error}") from error
+        if images.shape != (size, *self.image_shape):
+            raise ModelError(
+                f"{self.folder / graph.file} gave images of shape {images.shape}, its card says "
+                f"{(size, *self.image_shape)}. Export it again."
+            )
+        return images
+
+    def check(self) -> None:
+        """Open every graph now, rather than at its first use.
+
+        Raises:
+            ModelError: A graph is missing, damaged or not one of ganaug's.
+            DeviceError: `cuda` was asked for and is not there.
+        """
+        for graph in self.card.graphs:
+            self._session(graph)
+
+    def _check(self, names: Sequence[str], counts: Sequence[int], truncation: float) -> None:
+        unknown = set(names) - set(self.class_names)
+        if unknown:
+            raise UnknownClassError(unknown, self.class_names, self.card.name)
+        if len(counts) != len(names) or min(counts, default=0) < 0 or not 0 < truncation <= 1:
+            raise SettingsError(
+                [
+                    f"sample: {len(names)} classes with counts {list(counts)} and truncation {truncation}; wanted is "
+                    "a count of at least 0 for each class, and a truncation above 0 and up to 1"
+                ]
+            )
+
+    def _session(self, graph: GraphCard) -> Any:
+        # By process: a session of the parent must not be used in a forked child, and one with
+        # several threads must not be freed there either, which would wait for ever.
+        process = os.getpid()
+        key = (process, graph.file)
+        if key not in self._sessions:
+            with self._locks.setdefault(process, threading.Lock()):
+                if key not in self._sessions:
+                    self._sessions[key] = self._open(graph)
+        return self._sessions[key]
+
+    def _open(self, graph: GraphCard) -> Any:
+        name = str(self.folder / graph.file)
+        content = read_graph(self.folder, graph)
+        session = open_session(content, name=name, device=self.device, threads=self.threads)
+        inputs: dict[str, tuple[str, tuple[int, ...]]] = {
+            "z": ("tensor(float)", (graph.z_dim,)),
+            "class_id": ("tensor(int64)", ()),
+        }
+        if graph.exemplar_counts is not None:
+            inputs["exemplar"] = ("tensor(int64)", ())
+        check_ports(name, "inputs", session.get_inputs(), inputs)
+        check_ports(name, "outputs", session.get_outputs(), {"image": ("tensor(uint8)", self.image_shape)})
+        said = session.get_modelmeta().custom_metadata_map
+        wanted = graph_metadata(
+            kind=graph.kind,
+            class_ids=[self.card.class_id(name) for name in graph.classes],
+            classes=graph.classes,
+            z_dim=graph.z_dim,
+            exemplar_counts=graph.exemplar_counts,
+            image_shape=self.card.image_shape,
+        )
+        wrong = {key: said.get(key) for key, value in wanted.items() if said.get(key) != value}
+        if wrong:
+            raise ModelError(
+                f"{name} says of itself {wrong}, its card { ({key: wanted[key] for key in wrong}) }: "
+                "graph and card do not belong together. Export the model again."
+            )
+        return session
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Sessions and locks do not pickle; the other process opens its own.
+        return {**vars(self), "_sessions": {}, "_locks": {}}
+
+    def __repr__(self) -> str:
+        version = "" if self.card.version is None else f"@{self.card.version}"
+        return f"<Generator {self.card.name}{version}: {len(self.class_names)} classes, {self.image_shape}>"

@@ -1,0 +1,148 @@
+"""ONNX Runtime sessions for graphs that somebody else may have written, on CPU or GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ganaug.errors import DeviceError, ModelError
+
+CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
+
+# The key `location` of a tensor that lies in another file, as protobuf writes it.
+_EXTERNAL_DATA = b"\x0a\x08location\x12"
+_NO_SUCH_FOLDER = Path(__file__).parent / "no-external-data"
+_FATAL_ONLY = 4
+
+
+def open_session(content: bytes, *, name: str, device: str = "auto", threads: int = 1) -> Any:
+    """Open a graph that stands alone.
+
+    Args:
+        content: The ONNX file.
+        name: What errors call it.
+        device: `auto` takes the GPU if there is one that works; `cpu`; `cuda`.
+        threads: Threads of one call; 0 means one per core.
+
+    Returns:
+        An `onnxruntime.InferenceSession`.
+
+    Raises:
+        ModelError: It is no ONNX graph, reads other files, or uses operators that ONNX
+            Runtime does not have.
+        DeviceError: `cuda` was asked for and is not there.
+    """
+    import onnxruntime
+
+    if _EXTERNAL_DATA in content:
+        raise ModelError(f"{name} keeps weights in another file; ganaug reads only graphs that stand alone")
+    wants_cuda = device == "cuda" or (device == "auto" and has_cuda())
+    if device == "cuda" and not has_cuda():
+        raise DeviceError(
+            "device 'cuda' was asked for, and there is no CUDA driver here or ONNX Runtime is a CPU build; "
+            "use --device auto or cpu, or install the driver and onnxruntime-gpu"
+        )
+    if wants_cuda:
+        session = _create(onnxruntime, content, name, _cuda_providers(onnxruntime), threads)
+        # A session that cannot have CUDA silently becomes a CPU one.
+        if CUDA in session.get_providers():
+            return session
+        if device == "cuda":
+            raise DeviceError(
+                f"device 'cuda' was asked for, and ONNX Runtime {onnxruntime.__version__} cannot start it: "
+                "its CUDA and cuDNN libraries are missing or of other versions. Install them, or use --device cpu."
+            )
+    return _create(onnxruntime, content, name, [CPU], threads)
+
+
+@cache
+def has_cuda() -> bool:
+    """Whether a CUDA driver loads and ONNX Runtime is built for it.
+
+    `get_available_providers()` alone also lists CUDA on machines without any GPU.
+    """
+    import onnxruntime
+
+    if CUDA not in onnxruntime.get_available_providers():
+        return False
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def check_ports(
+    name: str,
+    what: str,
+    ports: Sequence[Any],
+    wanted: Mapping[str, tuple[str, tuple[int, ...]]],
+) -> None:
+    """Compare a session's inputs or outputs with what they must be.
+
+    Args:
+        name: What the error calls the graph.
+        what: `inputs` or `outputs`.
+        ports: What `session.get_inputs()` or `get_outputs()` gives.
+        wanted: Type and shape after the batch axis, by name.
+
+    Raises:
+        ModelError: Names, types or shapes differ, or the batch axis is fixed.
+    """
+    found = {port.name: (port.type, tuple(port.shape[1:])) for port in ports}
+    fixed = [port.name for port in ports if not port.shape or isinstance(port.shape[0], int)]
+    if found != dict(wanted) or fixed:
+        raise ModelError(
+            f"{name} is not a graph of this kind: its {what} are {_say(found)}"
+            f"{f', with a fixed batch size in {fixed}' if fixed else ''}; wanted are {_say(wanted)}, "
+            "each for any batch size. Export it with ganaug."
+        )
+
+
+@cache
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises; its classes share no base."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (
+        value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)
+    )
+    return (*own, RuntimeError, ValueError)
+
+
+def _cuda_providers(onnxruntime: Any) -> list[Any]:
+    # Finds CUDA and cuDNN in the packages that torch brings.
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    # No trial of algorithms and no TF32: an image is the same on every run, and within a
+    # grey level of the CPU's.
+    return [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}), CPU]
+
+
+def _create(onnxruntime: Any, content: bytes, name: str, providers: list[Any], threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads take the cores from the other workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The wall behind the search above: other files are looked for where there are none.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(_NO_SUCH_FOLDER)
+    )
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=providers)
+    except runtime_errors() as error:
+        raise ModelError(f"{name} is not a graph that ONNX Runtime can run: {error}") from error
+
+
+def _say(ports: Mapping[str, tuple[str, tuple[Any, ...]]]) -> str:
+    return ", ".join(
+        f"{name} {kind.removeprefix('tensor(').removesuffix(')')} ({', '.join(['N', *map(str, shape)])})"
+        for name, (kind, shape) in ports.items()
+    )
