@@ -231,6 +231,10 @@ class EvaluateConfig(Section):
     """Share of a wanted class's draws that are synthetic."""
     steps: PositiveInt | Literal["auto"] = "auto"
     """Training steps of each classifier, equal for all arms."""
+    augment: Literal["light", "medium", "strong"] = "strong"
+    """How far albumentations goes in the arms that have it."""
+    flips: bool = False
+    """Let albumentations mirror left to right; only where that leaves the class as it is."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Level of the intervals."""
     margin: PositiveFloat = 0.01
@@ -269,6 +273,14 @@ class Config(Section):
 
     name: str = "auto"
     """Name of the run, its folder and its models; `auto` is the dataset's file name."""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w-][\w.-]{0,79}", name):
+            raise ValueError("takes letters, digits, dots, dashes and underscores")
+        return name
+
     run_dir: Path | None = None
     """The run folder; nothing means runs/<name>."""
     device: Device = "auto"

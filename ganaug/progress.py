@@ -23,8 +23,8 @@ class Listener(Protocol):
     def advanced(self, step: str, part: str, done: int, total: int) -> None:
         """A part of a step has done so many of its images."""
 
-    def finished(self, step: str, part: str, *, was_done: bool) -> None:
-        """A part of a step is done, or was so already."""
+    def finished(self, step: str, part: str, *, seconds: float, was_done: bool) -> None:
+        """A part of a step is done after so many seconds, or was so already."""
 
 
 def silent(done: int, total: int) -> None:
@@ -40,7 +40,7 @@ class _Silence:
     def advanced(self, step: str, part: str, done: int, total: int) -> None:
         """Ignored."""
 
-    def finished(self, step: str, part: str, *, was_done: bool) -> None:
+    def finished(self, step: str, part: str, *, seconds: float, was_done: bool) -> None:
         """Ignored."""
 
 

@@ -1,0 +1,1 @@
+"""The main job as Prefect flows: one task is one library call, paths in, paths out."""

@@ -1,0 +1,332 @@
+"""`ganaug`: one verb per step, `ganaug run` for all of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+import ganaug
+from ganaug import config as settings
+from ganaug import steps
+from ganaug.config import Config
+from ganaug.display import Display, class_table
+from ganaug.errors import GanaugError, SettingsError
+from ganaug.progress import listening, to_listener
+from ganaug.run import RunFolder, is_current, perform
+
+EXIT_ERROR = 1
+EXIT_STOPPED = 130
+
+console = Console()
+errors = Console(stderr=True)
+
+app = App(
+    name="ganaug",
+    version=ganaug.__version__,
+    help=(
+        "Balance rare image classes with GANs, and measure on real held-out images whether it helped.\n\n"
+        "`ganaug run` does the main job on scikit-learn's digits; `ganaug run PATH` on your images."
+    ),
+    help_epilogue="Any setting can be given as an option, for example `--train.steps 500`; "
+    "`ganaug run --print-config` prints all of them with their meaning. "
+    "`--debug` shows the traceback of an error.",
+)
+
+Rest = Annotated[
+    str,
+    Parameter(
+        name=["PATH"],
+        allow_leading_hyphen=True,
+        help="Your images: a folder with a folder per class (optionally under train/ and test/), the same in a "
+        ".zip or .tar, a .csv or .parquet table, or an .npz. Nothing: the bundled digits.",
+    ),
+]
+ConfigFile = Annotated[
+    Path | None, Parameter(help="YAML file of settings, as --print-config prints them.", negative=())
+]
+RunDir = Annotated[Path | None, Parameter(help="The run folder; nothing: runs/<name of the dataset>.")]
+DeviceName = Annotated[str | None, Parameter(help="auto, cpu or cuda.")]
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+@app.command
+def run(
+    *path: Rest,
+    config: ConfigFile = None,
+    run_dir: RunDir = None,
+    device: DeviceName = None,
+    print_config: Flag = False,
+    dry_run: Flag = False,
+) -> None:
+    """Do the main job: split, plan, train, export, produce, screen, assemble, evaluate, publish, report.
+
+    What is done already is not done again: after a kill, give the same command.
+
+    Examples:
+        ganaug run
+
+        ganaug run photos.zip --data.group-pattern '^(.*)-' --split.keep.WBC 20
+
+        ganaug run images/ --config run.yaml --train.steps 500 --device cuda
+
+    Args:
+        path: Your images.
+        config: YAML file of settings.
+        run_dir: The run folder.
+        device: auto, cpu or cuda.
+        print_config: Print the full effective settings with each one's meaning, and stop.
+        dry_run: Tell what would be done and what is done already, and stop.
+    """
+    chosen = _settings(path, config, run_dir, device)
+    if print_config:
+        # Plain print: what comes out is a YAML file, whatever the width of the terminal.
+        sys.stdout.write(settings.describe(chosen))
+        return
+    if dry_run:
+        _show_dry_run(chosen)
+        return
+    _quiet_prefect()
+    with Display(console, list(steps.STEPS)) as display, listening(display):
+        console.print(Text(f"run folder {steps.run_dir(chosen)}", style="dim"))
+        from pipeline.flows import run_balance
+
+        result = run_balance(chosen)
+    _show_result(RunFolder.open(steps.run_dir(chosen)), result)
+
+
+def _step_verb(step: str, text: str) -> None:
+    """Add the verb of one step."""
+
+    def verb(
+        *path: Rest,
+        config: ConfigFile = None,
+        run_dir: RunDir = None,
+        device: DeviceName = None,
+        part: Annotated[
+            str | None, Parameter(help="Only this part: base, classifiers or a class's name.")
+        ] = None,
+    ) -> None:
+        _do_step(step, _settings(path, config, run_dir, device, continues=True), part)
+
+    verb.__name__ = step
+    verb.__doc__ = text
+    app.command(verb, name=step, help_epilogue=_fields_page(step))
+
+
+def _do_step(step: str, chosen: Config, part: str | None) -> None:
+    """Do one step on the run folder, and `split` before `plan`, which nobody asks for alone."""
+    folder = steps.open_run(chosen)
+    with folder.locked(), Display(console, list(steps.STEPS)) as display, listening(display):
+        for name in ["split", "plan"] if step == "plan" else [step]:
+            names = steps.parts(folder, name) if part is None else _matching_parts(folder, name, part)
+            display.planned(name, len(names))
+            for one in names:
+                outcome = perform(folder, steps.STEPS[name], one, to_listener(name, one))
+                display.finished(name, one, seconds=outcome.record.seconds, was_done=outcome.was_done)
+                _show_summary(outcome.folder, outcome.record.summary)
+
+
+def _matching_parts(folder: RunFolder, step: str, wanted: str) -> Sequence[str]:
+    known = steps.parts(folder, step)
+    found = [part for part in known if wanted in {part, part.partition("-")[2]}]
+    if not found:
+        raise SettingsError(
+            [f"--part: {step} has no part {wanted!r}; it has {', '.join(filter(None, known))}"]
+        )
+    return found
+
+
+_STEP_HELP = {
+    "split": "Read and check the images, group near-duplicates, and lock the test split away.",
+    "plan": "Count the classes and plan how many synthetic images each wants (and split, if that is not done).",
+    "train": "Train the base GAN, the screening classifiers, and a GAN for each wanted class.",
+    "export": "Export every generator to one self-contained ONNX file, checked against torch.",
+    "produce": "Make labelled synthetic images with ONNX Runtime, by model, class, seed and index.",
+    "screen": "Keep the synthetic images that classifiers recognise and that are no copies.",
+    "assemble": "Write the balanced training set, real and synthetic, with the origin of every image.",
+    "evaluate": "Measure on the locked real test split whether the synthetic images helped.",
+    "publish": "Move the model into the store as a new version, unless its images did harm.",
+    "report": "Write the HTML report of what is done so far.",
+}
+
+
+def _fields_page(step: str) -> str:
+    """The settings of a step, for its `--help`."""
+    names = ["data", "split"] if step == "split" else [step]
+    lines = []
+    for name in names:
+        section = Config.model_fields[name].annotation
+        for field, info in section.model_fields.items():  # type: ignore[union-attr]
+            option = f"--{name}.{field.replace('_', '-')}"
+            lines.append(f"{option}  [{info.default}]\n    {' '.join((info.description or '').split())}")
+    return "Settings of this step:\n\n" + "\n".join(lines) + "\n\nThe run's other settings stay as they are."
+
+
+for _name, _text in _STEP_HELP.items():
+    _step_verb(_name, _text)
+
+
+@app.command
+def models(name: str | None = None, *, store: Path = Path("exported")) -> None:
+    """List the models in a store and verify every file's hash.
+
+    Args:
+        name: Only this model.
+        store: The model store.
+    """
+    from ganaug.store import list_models
+
+    table = Table(title=f"Models in {escape(str(store))}", title_justify="left")
+    for column in ("model", "version", "current", "classes", "recipe", "verdict", "state"):
+        table.add_column(column)
+    damaged = 0
+    for entry in list_models(store):
+        if name is None or entry.name == name:
+            damaged += entry.problem is not None
+            table.add_row(
+                Text(entry.name),
+                str(entry.version),
+                "*" if entry.is_current else "",
+                Text(", ".join(entry.class_names)),
+                entry.recipe,
+                entry.verdict,
+                Text(entry.problem, style="red") if entry.problem else Text("verified", style="green"),
+            )
+    console.print(table)
+    if damaged:
+        raise SystemExit(EXIT_ERROR)
+
+
+def _settings(
+    tokens: Sequence[str],
+    file: Path | None,
+    folder: Path | None,
+    device: str | None,
+    *,
+    continues: bool = False,
+) -> Config:
+    """Settings from the command line; a verb that continues a run starts from that run's."""
+    data, overrides = _parse_tokens(tokens)
+    if folder is not None:
+        overrides["run_dir"] = str(folder)
+    if device is not None:
+        overrides["device"] = device
+    chosen = settings.load(file, overrides, data=data)
+    stored = steps.run_dir(chosen) / "config.yaml"
+    if file is None and stored.is_file() and (continues or (folder is not None and data is None)):
+        return settings.load(stored, overrides, data=data)
+    return chosen
+
+
+def _parse_tokens(tokens: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
+    """Tell the path of the data from `--section.field value` options.
+
+    Raises:
+        SettingsError: A second path, or an option without its value.
+    """
+    data: str | None = None
+    overrides: dict[str, Any] = {}
+    problems = []
+    pending = list(tokens)
+    while pending:
+        token = pending.pop(0)
+        if not token.startswith("--"):
+            if data is None:
+                data = token
+            else:
+                problems.append(f"{token!r}: one path is enough, and {data!r} was given")
+            continue
+        key, has_value, value = token[2:].partition("=")
+        if not has_value:
+            if not pending or pending[0].startswith("--"):
+                problems.append(f"--{key}: needs a value")
+                continue
+            value = pending.pop(0)
+        overrides[key] = value
+    if problems:
+        raise SettingsError(problems)
+    return data, overrides
+
+
+def _show_dry_run(chosen: Config) -> None:
+    """What would be done, without beginning a run."""
+    folder = steps.run_dir(chosen)
+    known = RunFolder(folder, chosen, RunFolder.open(folder).fingerprint) if folder.is_dir() else None
+    table = Table(title=f"Dry run: {escape(str(folder))}", title_justify="left")
+    table.add_column("step")
+    table.add_column("part")
+    table.add_column("state")
+    for name, step in steps.STEPS.items():
+        has_plan = known is not None and known.record("plan") is not None
+        names = (
+            steps.parts(known, name)
+            if known is not None and (has_plan or name in {"split", "plan"})
+            else ("",)
+        )
+        for part in names:
+            is_done = known is not None and is_current(known, step, part)
+            table.add_row(name, Text(part), "done" if is_done else "to do")
+    console.print(table)
+
+
+def _show_summary(folder: Path, summary: dict[str, Any]) -> None:
+    for key, value in summary.items():
+        if value not in (None, [], {}, ""):
+            console.print(Text(f"    {key}: {value}"), soft_wrap=True)
+    console.print(Text(f"    in {folder}", style="dim"), soft_wrap=True)
+
+
+def _show_result(folder: RunFolder, result: dict[str, Any]) -> None:
+    """The table, the verdict and where the report is."""
+    from ganaug.report.collect import class_rows
+
+    console.print(class_table(class_rows(folder.folder)))
+    split = folder.record("split")
+    if split and split.summary["unreadable"]:
+        listed = "; ".join(split.summary["first_unreadable"])
+        text = f"! {split.summary['unreadable']} files could not be read and were left out ({listed}); "
+        console.print(Text(text + f"all are in {folder.path('split') / 'unreadable.csv'}", style="yellow"))
+    for warning in split.summary["warnings"] if split else []:
+        console.print(Text(f"! {warning}", style="yellow"), soft_wrap=True)
+    console.print(Text(f"{result['evaluate']['verdict']}: {result['evaluate']['sentence']}", style="bold"))
+    console.print(Text(result["publish"]["reason"]))
+    console.print(Text(f"report: {result['report']}"), soft_wrap=True)
+
+
+def _quiet_prefect() -> None:
+    """Prefect's own settings, where the user has not set them."""
+    # The embedded server takes up to 20 s, and longer on a busy machine.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    # The display tells what goes on; Prefect's log lines would tear it.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+
+
+def main() -> None:
+    """Run the command line; a deliberate error is one message and a non-zero exit."""
+    words = sys.argv[1:]
+    wants_traceback = "--debug" in words
+    try:
+        app([word for word in words if word != "--debug"])
+    except GanaugError as error:
+        if wants_traceback:
+            raise
+        errors.print(Text(f"ganaug: {error}", style="red"), soft_wrap=True)
+        raise SystemExit(EXIT_ERROR) from error
+    except KeyboardInterrupt as error:
+        errors.print("stopped; what is done is kept, and the same command goes on from there")
+        raise SystemExit(EXIT_STOPPED) from error
+
+
+if __name__ == "__main__":
+    main()

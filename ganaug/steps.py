@@ -1,0 +1,350 @@
+"""The main job as a table of steps: which folders each reads, which library call it is.
+
+This is the one place that ties the library to run folders; Prefect tasks and the
+command line call `perform` on what stands here. Everything heavy is imported when a
+step does its work, so that listing steps costs nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ganaug.config import Config
+from ganaug.dataset import LabelledImages
+from ganaug.errors import RunFolderError, TooManyUnreadableError
+from ganaug.plan import BalancePlan, ClassPlan
+from ganaug.progress import Progress, silent
+from ganaug.run import Job, Outcome, RunFolder, Step, perform, writing
+
+UNREADABLE_FILE = "unreadable.csv"
+_SHOWN = 5
+
+
+def open_run(config: Config) -> RunFolder:
+    """Begin or go on with the run that these settings describe.
+
+    Raises:
+        PathNotFoundError: The dataset does not exist.
+        RunFolderError: The run folder belongs to another dataset or version.
+    """
+    from ganaug.readers import fingerprint
+
+    return RunFolder.create(run_dir(config), config, fingerprint(config.data))
+
+
+def run_name(config: Config) -> str:
+    """Name of the run: as set, else the dataset's file name without suffixes."""
+    if config.name != "auto":
+        return config.name
+    if config.data.path is None:
+        return "digits"
+    stem = config.data.path.resolve().name.lstrip(".").split(".")[0]
+    # It names a folder and a model in the store.
+    return re.sub(r"[^\w-]+", "-", stem).strip("-") or "run"
+
+
+def run_dir(config: Config) -> Path:
+    """The run folder: as set, else `runs/<name>`."""
+    return config.run_dir or Path("runs") / run_name(config)
+
+
+def parts(run: RunFolder, step: str) -> tuple[str, ...]:
+    """The parts that a step is done in; one empty name for a step that is done whole.
+
+    Training comes base first, because each class goes on from it.
+    """
+    if step in {"train", "export"}:
+        own = tuple(plan.part for plan in load_plan(run).wanted if plan.trains_own)
+        return ("base", "classifiers", *own)
+    if step in {"produce", "screen"}:
+        return tuple(plan.part for plan in load_plan(run).wanted)
+    return ("",)
+
+
+def do(run: RunFolder, step: str, progress: Progress = silent) -> list[Outcome]:
+    """Do all parts of a step that are not done yet."""
+    return [perform(run, STEPS[step], part, progress) for part in parts(run, step)]
+
+
+def load_plan(run: RunFolder) -> BalancePlan:
+    """The plan of a run whose `plan` step is done."""
+    return BalancePlan.load(run.done_path("plan"))
+
+
+def load_training(run: RunFolder) -> LabelledImages:
+    """The real training images of a run."""
+    return LabelledImages.load(run.done_path("split")).part("train")
+
+
+def _split(job: Job) -> dict[str, Any]:
+    from ganaug import readers, split
+
+    data_config, split_config = job.run.config.data, job.run.config.split
+    try:
+        reading = readers.read(
+            data_config, job.out, previews=split_config.near_duplicates, progress=job.progress
+        )
+    except TooManyUnreadableError as error:
+        # The run stops here, but the list is what its owner needs to mend the data.
+        with writing(job.run.folder):
+            _write_unreadable(error.unreadable, job.run.folder / UNREADABLE_FILE)
+        raise
+    _write_unreadable(reading.unreadable, job.out / UNREADABLE_FILE)
+    made = split.make_split(
+        reading.data,
+        split_config,
+        explicit_groups=bool(reading.data.index["group"].ne("").any()),
+        previews=reading.previews,
+        progress=job.progress,
+    )
+    split.save_split(made, job.out)
+    return {
+        "images": len(made.data),
+        "classes": len(made.data.class_names),
+        "image_shape": list(made.data.images.shape[1:]),
+        "unreadable": len(reading.unreadable),
+        "first_unreadable": [f"{item.path}: {item.reason}" for item in reading.unreadable[:_SHOWN]],
+        "notes": list(reading.notes),
+        "warnings": list(made.warnings),
+        **made.summary,
+    }
+
+
+def _write_unreadable(unreadable: Sequence[Any], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "reason"])
+        writer.writerows((item.path, item.reason) for item in unreadable)
+
+
+def _plan(job: Job) -> dict[str, Any]:
+    from ganaug.plan import make_plan
+
+    train = load_training(job.run)
+    config = job.run.config
+    plan = make_plan(train.counts(), train.class_names, config.plan, scope=config.train.scope)
+    plan.save(job.out)
+    return {
+        "target": plan.target,
+        "wanted": [row.class_name for row in plan.wanted],
+        "deficit": sum(row.deficit for row in plan.wanted),
+    }
+
+
+def _train(job: Job) -> dict[str, Any]:
+    from ganaug.training import classifier, loop
+    from ganaug.training.device import resolve_device
+
+    run, config = job.run, job.run.config
+    train, device = load_training(run), resolve_device(config.device)
+    if job.part == "base":
+        return loop.train_base(train, config.train, job.out, device=device, progress=job.progress)
+    if job.part == "classifiers":
+        return classifier.train_classifiers(
+            train,
+            config.screen.classifiers,
+            job.out,
+            seed=config.train.seed,
+            device=device,
+            progress=job.progress,
+        )
+    return loop.train_class(
+        train,
+        _class_of(run, job.part).class_id,
+        run.path("train", "base"),
+        run.path("train", "classifiers"),
+        config.train,
+        job.out,
+        device=device,
+        progress=job.progress,
+    )
+
+
+def _export(job: Job) -> dict[str, Any]:
+    from ganaug.training import export
+
+    run, model = job.run, job.run.path("train", job.part)
+    if job.part == "classifiers":
+        export.export_classifiers(model, job.out, run.config.export)
+        return {}
+    train = load_training(run)
+    card = export.export_generator(
+        model,
+        job.out,
+        run.config.export,
+        class_names=train.class_names,
+        dataset_sha256=run.fingerprint,
+        trained_on=dict(zip(train.class_names, train.counts().tolist(), strict=True)),
+    )
+    return {"graphs": [graph.file for graph in card.graphs], "bytes": sum(g.bytes for g in card.graphs)}
+
+
+def _produce(job: Job) -> dict[str, Any]:
+    from ganaug.generate import Generator
+    from ganaug.produce import produce_class
+
+    run, config = job.run, job.run.config
+    plan = _class_of(run, job.part)
+    generator = Generator.open(run.path("export", _model_part(plan)), device=config.device)
+    count = int(np.ceil(plan.deficit * config.produce.surplus))
+    return produce_class(generator, plan.class_name, count, job.out, config.produce, job.progress)
+
+
+def _screen(job: Job) -> dict[str, Any]:
+    from ganaug.produce import MANIFEST_FILE, open_shards
+    from ganaug.screen import screen_class
+
+    run = job.run
+    produced = run.path("produce", job.part)
+    return screen_class(
+        open_shards(produced),
+        pd.read_parquet(produced / MANIFEST_FILE),
+        _class_of(run, job.part).class_id,
+        load_training(run),
+        sorted(run.path("export", "classifiers").glob("*.onnx")),
+        run.config.screen,
+        job.out,
+        progress=job.progress,
+    )
+
+
+def _assemble(job: Job) -> dict[str, Any]:
+    from ganaug.assemble import assemble
+
+    run = job.run
+    return assemble(
+        load_training(run), load_synthetic(run), load_plan(run), job.out, run.config.assemble, job.progress
+    )
+
+
+def load_synthetic(run: RunFolder) -> LabelledImages:
+    """The synthetic images that the screen kept, in the order of class and index.
+
+    Its index has `class_id`, `model_sha256`, `class_name`, `seed` and `index` of each.
+    """
+    split = LabelledImages.load(run.done_path("split"))
+    images, rows = [np.empty((0, *split.images.shape[1:]), np.uint8)], []
+    for plan in load_plan(run).wanted:
+        folder = run.done_path("screen", plan.part)
+        screened = pd.read_parquet(folder / "screened.parquet")
+        images.append(np.load(folder / "kept.npy", mmap_mode="r", allow_pickle=False))
+        rows.append(screened[screened["kept"]])
+    index = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame({"class_id": np.empty(0, np.int64)})
+    return LabelledImages(np.concatenate(images), index, split.class_names)
+
+
+def _evaluate(job: Job) -> dict[str, Any]:
+    from ganaug.split import load_split
+    from ganaug.training.arena import run_arena
+    from ganaug.training.device import resolve_device
+
+    run, config = job.run, job.run.config
+    data = load_split(run.path("split"))
+    arena = run_arena(
+        data.part("train"),
+        load_synthetic(run),
+        data.part("test"),
+        [plan.class_id for plan in load_plan(run).wanted],
+        config.evaluate,
+        job.out,
+        device=resolve_device(config.device),
+        progress=job.progress,
+    )
+    return {"verdict": arena.verdict.verdict, "sentence": arena.verdict.sentence}
+
+
+def _publish(job: Job) -> dict[str, Any]:
+    from ganaug.publish import publish_model
+
+    run, config = job.run, job.run.config
+    verdict = json.loads((run.path("evaluate") / "verdict.json").read_text(encoding="utf-8"))
+    folders = [run.path("export", "base")]
+    folders += [run.path("export", plan.part) for plan in load_plan(run).wanted if plan.trains_own]
+    name = run_name(config) if config.publish.name == "auto" else config.publish.name
+    return publish_model(folders, verdict, config.publish.store, name, job.out)
+
+
+def _report(job: Job) -> dict[str, Any]:
+    from ganaug.report import write_report
+
+    return {"report": write_report(job.run.folder, job.out, job.run.config).name}
+
+
+def _class_of(run: RunFolder, part: str) -> ClassPlan:
+    for plan in load_plan(run).wanted:
+        if plan.part == part:
+            return plan
+    raise RunFolderError(f"the plan of {run.folder} wants nothing for {part!r}")
+
+
+def _model_part(plan: ClassPlan) -> str:
+    return plan.part if plan.trains_own else "base"
+
+
+def _reads_for_train(run: RunFolder, part: str) -> Sequence[str]:
+    return ("split",) if part in {"base", "classifiers"} else ("split", "train/base", "train/classifiers")
+
+
+def _reads_for_produce(run: RunFolder, part: str) -> Sequence[str]:
+    return ("plan", f"export/{_model_part(_class_of(run, part))}")
+
+
+def _reads_for_screen(run: RunFolder, part: str) -> Sequence[str]:
+    return ("split", f"produce/{part}", "export/classifiers")
+
+
+def _reads_for_sets(run: RunFolder, part: str) -> Sequence[str]:
+    return ("split", "plan", *_references(run, "screen"))
+
+
+def _reads_for_publish(run: RunFolder, part: str) -> Sequence[str]:
+    return ("evaluate", *_references(run, "export"))
+
+
+def _reads_for_report(run: RunFolder, part: str) -> Sequence[str]:
+    """Everything that is done; a report can be asked for in the middle of a run."""
+    found = ["split"]
+    for step in list(STEPS)[1:-1]:
+        if step != "plan" and run.record("plan") is None:
+            break
+        found += [reference for reference in _references(run, step) if run.record(*_halves(reference))]
+    return found
+
+
+def _references(run: RunFolder, step: str) -> list[str]:
+    return [f"{step}/{part}" if part else step for part in parts(run, step)]
+
+
+def _halves(reference: str) -> tuple[str, str]:
+    step, _, part = reference.partition("/")
+    return step, part
+
+
+_ALL = [
+    Step("split", _split, ("ganaug.readers", "ganaug.split"), lambda run, part: (), ("data", "split")),
+    Step("plan", _plan, ("ganaug.plan",), lambda run, part: ("split",), ("plan", "train")),
+    Step(
+        "train",
+        _train,
+        ("ganaug.training.loop", "ganaug.training.classifier"),
+        _reads_for_train,
+        ("train", "screen", "device"),
+    ),
+    Step("export", _export, ("ganaug.training.export",), lambda run, part: (f"train/{part}",), ("export",)),
+    Step("produce", _produce, ("ganaug.produce",), _reads_for_produce, ("produce", "device")),
+    Step("screen", _screen, ("ganaug.screen",), _reads_for_screen, ("screen",)),
+    Step("assemble", _assemble, ("ganaug.assemble",), _reads_for_sets, ("assemble",)),
+    Step("evaluate", _evaluate, ("ganaug.training.arena",), _reads_for_sets, ("evaluate", "device")),
+    Step("publish", _publish, ("ganaug.publish",), _reads_for_publish, ("publish", "name")),
+    Step("report", _report, ("ganaug.report",), _reads_for_report, ("report",)),
+]
+STEPS = {step.name: step for step in _ALL}
+"""Every step in the order of the main job."""

@@ -1,0 +1,107 @@
+"""`balance`: the main job as a Prefect flow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import flow, get_client
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from ganaug.config import Config
+from ganaug.progress import listener
+from ganaug.run import RunFolder
+from ganaug.steps import open_run, parts, run_name
+from pipeline import artifacts
+from pipeline.tasks import GPU_LIMIT, TASKS
+
+Future = PrefectFuture[dict[str, Any]]
+
+
+def _threads(workers: int) -> TaskRunner[PrefectFuture[Any]]:
+    # The decorator is typed for runners of plain futures, which this one's are.
+    return cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=workers))
+
+
+# One task at a time: classes share one GPU or the same cores, so more pays only where there are many.
+@flow(name="balance", task_runner=_threads(1))
+def balance(config: Config) -> dict[str, Any]:
+    """Balance a dataset: from real images to a verdict, a published model and a report.
+
+    Args:
+        config: All settings; what stands in the run folder already is not done again.
+
+    Returns:
+        The summaries of `evaluate` and `publish`, and the path of the report.
+    """
+    run = open_run(config)
+    with run.locked():
+        return _Balance(run).all_steps()
+
+
+def run_balance(config: Config) -> dict[str, Any]:
+    """Run `balance` here and now, with the embedded server unless one is configured."""
+    runner = _threads(config.pipeline.workers)
+    name = f"balance {run_name(config)}"
+    result: dict[str, Any] = balance.with_options(task_runner=runner, flow_run_name=name)(config)
+    return result
+
+
+class _Balance:
+    """The order of the tasks; every method is a line of the pipeline."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._on_gpu = _uses_gpu(run.config)
+        if self._on_gpu:
+            with get_client(sync_client=True) as client:
+                client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, 1)
+
+    def all_steps(self) -> dict[str, Any]:
+        self._whole("split")
+        artifacts.plan_table(self._run, self._whole("plan"))
+        shared = {part: self._submit("train", part) for part in ("classifiers", "base")}
+        trained = {
+            part: shared.get(part) or self._submit("train", part, shared.values())
+            for part in self._parts("train")
+        }
+        exported = {part: self._submit("export", part, [trained[part]]) for part in trained}
+        screened = []
+        for part in self._parts("produce"):
+            produced = self._submit("produce", part, [exported.get(part, exported["base"])])
+            screened.append(self._submit("screen", part, [produced, exported["classifiers"]]))
+        for future in [*trained.values(), *exported.values(), *screened]:
+            future.result()
+        artifacts.sample_sheet(self._run)
+        self._whole("assemble")
+        verdict, published, report = (self._whole(step) for step in ("evaluate", "publish", "report"))
+        artifacts.verdict(self._run, verdict, published)
+        return {
+            "evaluate": verdict,
+            "publish": published,
+            "report": str(Path(report["folder"]) / "report.html"),
+        }
+
+    def _whole(self, step: str) -> dict[str, Any]:
+        """Do a step that has no parts, now."""
+        self._parts(step)
+        result: dict[str, Any] = self._submit(step, "").result()
+        return result
+
+    def _parts(self, step: str) -> tuple[str, ...]:
+        names = parts(self._run, step)
+        listener().planned(step, len(names))
+        return names
+
+    def _submit(self, step: str, part: str, after: Iterable[Future] = ()) -> Future:
+        ready = TASKS[step].with_options(retries=self._run.config.pipeline.retries)
+        return ready.submit(self._run.folder, part, self._on_gpu, wait_for=list(after))
+
+
+def _uses_gpu(config: Config) -> bool:
+    """Whether tasks of this run will hold a GPU."""
+    from ganaug.training.device import resolve_device
+
+    return resolve_device(config.device) == "cuda"

@@ -1,0 +1,170 @@
+"""`ganaug run` as a user has it: one process, Prefect's embedded server, real training."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ganaug.steps import STEPS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+# Small enough for seconds; what is made is poor, and that is not what these tests are about.
+SMALL = {
+    "train.steps": "120",
+    "train.class-steps": "40",
+    "train.checkpoint-every": "20",
+    "plan.target": "60",
+    "evaluate.seeds": "2",
+    "evaluate.steps": "60",
+    "evaluate.workers": "1",
+    "split.near-duplicates": "false",
+}
+WORDS = [word for key, value in SMALL.items() for word in (f"--{key}", value)]
+
+
+def start(where: Path, *words: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PREFECT_HOME": str(where / "prefect"), "COLUMNS": "160"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ganaug.cli", *words],
+        cwd=where,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == code, output
+    return output
+
+
+def digests(run: Path) -> dict[str, str]:
+    """Hash of everything that a step left, apart from what holds times of day."""
+    found = {}
+    for file in sorted(run.glob("**/step.json")):
+        record = json.loads(file.read_text())
+        for name, output in record["outputs"].items():
+            if Path(name).suffix in {".npy", ".onnx", ".safetensors", ".npz"}:
+                found[f"{file.parent.relative_to(run)}/{name}"] = output["sha256"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, str]:
+    """A folder in which `ganaug run` has ended, and what it printed."""
+    where = tmp_path_factory.mktemp("job")
+    return where, finish(start(where, "run", *WORDS))
+
+
+def test_every_step_leaves_its_folder(finished):
+    where, _ = finished
+    for step in STEPS:
+        assert list((where / "runs" / "digits" / step).glob("**/step.json")), step
+
+
+def test_the_screen_shows_the_table_the_verdict_and_the_report(finished):
+    where, output = finished
+    for word in ("real", "deficit", "produced", "kept", "recall before", "recall after"):
+        assert word in output
+    verdict = json.loads((where / "runs/digits/evaluate/verdict.json").read_text())
+    assert " ".join(verdict["sentence"].split()) in " ".join(output.split())
+    assert (where / "runs/digits/report/report.html").is_file()
+
+
+def test_the_training_set_is_balanced_and_every_origin_is_known(finished):
+    where, _ = finished
+    run = where / "runs" / "digits"
+    origins = pd.read_parquet(run / "assemble" / "origins.parquet")
+    table = pd.read_parquet(run / "assemble" / "train.parquet")
+    assert len(origins) == len(table)
+    plan = {row["class_name"]: row for row in json.loads((run / "plan/plan.json").read_text())["classes"]}
+    for class_name, rows in origins.groupby("class_name"):
+        assert (rows["origin"] == "real").sum() == plan[class_name]["real"]
+        assert len(rows) <= max(plan[class_name]["target"], plan[class_name]["real"])
+    synthetic = origins[origins["origin"] == "synthetic"]
+    assert synthetic[["model_sha256", "seed", "index"]].notna().all(axis=None)
+
+
+def test_test_images_are_in_no_training_set(finished):
+    where, _ = finished
+    run = where / "runs" / "digits"
+    index = pd.read_parquet(run / "split" / "index.parquet")
+    images = np.load(run / "split" / "images.npy")
+    parts = {
+        part: {image.tobytes() for image in images[index["split"] == part]} for part in ("train", "test")
+    }
+    assert parts["train"]
+    assert parts["test"]
+    assert not parts["train"] & parts["test"]
+
+
+def test_the_same_command_again_does_nothing_again(finished):
+    where, _ = finished
+    before = digests(where / "runs" / "digits")
+    output = finish(start(where, "run", *WORDS))
+    assert output.count("done before") >= len(STEPS)
+    assert " s\n" not in "".join(line for line in output.splitlines(keepends=True) if line.startswith("✓"))
+    assert digests(where / "runs" / "digits") == before
+
+
+def test_other_settings_do_only_what_depends_on_them_again(finished):
+    where, _ = finished
+    output = finish(start(where, "run", *WORDS, "--report.samples", "3"))
+    again = [line for line in output.splitlines() if line.startswith("✓") and "done before" not in line]
+    assert [line.split()[1] for line in again] == ["report"]
+
+
+def test_a_model_that_did_no_harm_is_in_the_store_and_verified(finished):
+    where, _ = finished
+    published = json.loads((where / "runs/digits/publish/publish.json").read_text())
+    output = finish(start(where, "models"))
+    assert ("verified" in output) == published["published"]
+
+
+def test_the_dry_run_says_what_is_done(finished):
+    where, _ = finished
+    output = finish(start(where, "run", *WORDS, "--report.samples", "3", "--dry-run"))
+    assert "to do" not in output
+    changed = finish(start(where, "run", *WORDS, "--evaluate.seeds", "3", "--dry-run"))
+    assert "to do" in changed
+
+
+@pytest.mark.parametrize("step", ["split", "train", "produce", "evaluate", "publish"])
+def test_killed_in_a_step_the_same_command_goes_on_to_the_same_end(step, finished, tmp_path_factory):
+    reference, _ = finished
+    where = tmp_path_factory.mktemp(f"kill-{step}")
+    run = where / "runs" / "digits"
+    process = start(where, "run", *WORDS)
+    while not list(run.glob(f"{step}.partial")) + list(run.glob(f"{step}/*.partial")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (run / "report").exists()
+    output = finish(start(where, "run", *WORDS))
+    if step != "split":
+        assert "done before" in output
+    assert digests(run) == digests(reference / "runs" / "digits")
+    assert not list(run.glob("**/*.partial"))
+
+
+def test_ctrl_c_stops_at_once_and_says_how_to_go_on(tmp_path):
+    process = start(tmp_path, "run", *WORDS, "--train.steps", "20000")
+    while not (tmp_path / "runs/digits/train/base.partial").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    output = finish(process, code=130)
+    assert "the same command goes on" in output
+    assert "Traceback" not in output
