@@ -17,7 +17,7 @@ PUBLISH_FILE = "publish.json"
 def publish_model(
     folders: Sequence[Path], verdict: Mapping[str, Any], store_folder: Path, name: str, out: Path
 ) -> dict[str, Any]:
-    """Publish exported generators as one model version, unless the verdict is "hurts".
+    """Publish exported generators as one model version, unless its images did harm or none was kept.
 
     Args:
         folders: Export folders, the base first.
@@ -32,6 +32,8 @@ def publish_model(
     result: dict[str, Any] = {"published": False, "version": None, "path": None}
     if verdict["verdict"] == "hurts":
         result["reason"] = "not published: on real held-out images the synthetic images made things worse"
+    elif not verdict["after"]:
+        result["reason"] = "not published: no synthetic image was kept, so nothing could be measured"
     else:
         model = out / "model"
         shutil.rmtree(model, ignore_errors=True)

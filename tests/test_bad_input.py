@@ -222,3 +222,16 @@ def test_every_verb_has_a_help_that_names_its_settings(verb, monkeypatch, capsys
     assert "--store" in page or "--config" in page
     if verb in {"train", "produce"}:
         assert f"--{verb}.seed" in page
+
+
+def test_a_swapped_or_damaged_graph_is_refused(monkeypatch, capsys, tmp_path, write_model):
+    model = tmp_path / "exported" / "cats" / "1"
+    write_model(model)
+    (tmp_path / "exported" / "cats" / "current.json").write_text('{"version": 1}')
+    words = ["models", "--store", str(tmp_path / "exported")]
+    assert ganaug(monkeypatch, *words) == 0
+    assert "verified" in capsys.readouterr().out
+    graph = next(model.glob("*.onnx"))
+    graph.write_bytes(graph.read_bytes()[:-1] + b"x")
+    assert ganaug(monkeypatch, *words) == 1
+    assert "verified" not in capsys.readouterr().out

@@ -1,0 +1,302 @@
+"""What the arms scored on the locked real test split, and the verdict in plain words.
+
+Torch-free: it reads probabilities, whoever made them. Arms are in `arms`, intervals in
+`intervals`, and training them is `training.arena`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from ganaug.arms import ARMS
+from ganaug.config import EvaluateConfig
+from ganaug.dataset import ClassIds, LabelledImages
+from ganaug.errors import SettingsError
+from ganaug.intervals import Difference, Floats, compare
+
+Answer = Literal["helps", "no difference", "hurts", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class WantedClass:
+    """One class that the plan wants more of, before and after.
+
+    Attributes:
+        class_id: Its number.
+        class_name: Its name.
+        test_images: Real test images of it.
+        recall: Its recall in both arms; None without test images.
+        sentence: What so many test images can show.
+    """
+
+    class_id: int
+    class_name: str
+    test_images: int
+    recall: Difference | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether synthetic images help. Scores and differences are shares (0.01 is one point).
+
+    Attributes:
+        verdict: `helps`, `no difference`, `hurts` or `cannot tell`.
+        sentence: The verdict for a reader who knows none of the words.
+        before: Name of the best arm without synthetic images.
+        after: Name of the arm with them; empty when there is none to compare.
+        difference: Macro-F1 of `after` less that of `before`.
+        low: Lower end of its interval.
+        high: Upper end.
+        smallest_visible: About the smallest difference of macro-F1 that these data can show.
+        confidence: Level of the intervals.
+        margin: A difference that is certainly smaller counts as none.
+        seeds: Classifier seeds per arm.
+        test_images: Real test images.
+        rare_test_images: Those of them that are of the wanted classes.
+        measures: `macro_f1`, `rare_recall` and `rare_average_precision` of both arms.
+        classes: Each wanted class.
+        notes: How to read it, in sentences.
+    """
+
+    verdict: Answer
+    sentence: str
+    before: str
+    after: str = ""
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    smallest_visible: float | None = None
+    confidence: float = 0.95
+    margin: float = 0.01
+    seeds: int = 0
+    test_images: int = 0
+    rare_test_images: int = 0
+    measures: Mapping[str, Difference] = field(default_factory=dict)
+    classes: tuple[WantedClass, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `verdict.json` holds them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Arena:
+    """All that was measured.
+
+    Attributes:
+        scores: A row per arm and seed: `arm`, `seed`, `macro_f1`, `balanced_accuracy`,
+            `rare_recall`, `rare_average_precision`, `seconds`.
+        per_class: A row per arm, seed and class: `arm`, `seed`, `class_id`, `class_name`,
+            `recall`, `precision`, `average_precision`, `test_images`.
+        verdict: The verdict.
+    """
+
+    scores: pd.DataFrame
+    per_class: pd.DataFrame
+    verdict: Verdict
+
+
+def score_classes(labels: ClassIds, probability: Floats, class_names: Sequence[str]) -> pd.DataFrame:
+    """Score one classifier, class by class.
+
+    Args:
+        labels: (N,) true class ids.
+        probability: (N, K) probabilities.
+        class_names: K names.
+
+    Returns:
+        A row per class: `class_id`, `class_name`, `recall`, `precision`, `average_precision`
+        and `test_images`. A class without test images has no recall nor average precision; one
+        that is never guessed has precision 0.
+    """
+    from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+
+    ids = np.arange(len(class_names))
+    precision, recall, _, support = precision_recall_fscore_support(
+        labels, probability.argmax(1), labels=ids, zero_division=0.0
+    )
+    ranked = [
+        float(average_precision_score(labels == k, probability[:, k])) if support[k] else np.nan for k in ids
+    ]
+    return pd.DataFrame(
+        {
+            "class_id": ids.astype(np.int64),
+            "class_name": list(class_names),
+            "recall": np.where(support > 0, recall, np.nan),
+            "precision": precision,
+            "average_precision": ranked,
+            "test_images": support.astype(np.int64),
+        }
+    )
+
+
+def score(labels: ClassIds, probability: Floats, wanted: Sequence[int]) -> dict[str, float]:
+    """Score one classifier as a whole, over the classes that have test images.
+
+    Returns:
+        `macro_f1`, `balanced_accuracy`, and the means over the wanted classes `rare_recall`
+        and `rare_average_precision` (NaN when none of them has test images).
+    """
+    from sklearn.metrics import f1_score
+
+    table = score_classes(labels, probability, [""] * probability.shape[1])
+    rare = table[table["class_id"].isin(list(wanted))]
+    present = np.unique(labels)
+    f1 = f1_score(labels, probability.argmax(1), labels=present, average="macro", zero_division=0.0)
+    return {
+        "macro_f1": float(f1),
+        "balanced_accuracy": float(table["recall"].mean()),
+        "rare_recall": float(rare["recall"].mean()),
+        "rare_average_precision": float(rare["average_precision"].mean()),
+    }
+
+
+def decide(difference: Difference, margin: float) -> Answer:
+    """Turn an interval into one of the four answers.
+
+    >>> decide(Difference(0.90, 0.93, 0.03, 0.01, 0.05), 0.01)
+    'helps'
+    >>> decide(Difference(0.90, 0.91, 0.01, -0.02, 0.04), 0.01)
+    'cannot tell'
+    """
+    if -margin < difference.low and difference.high < margin:
+        return "no difference"
+    if difference.low > 0:
+        return "helps"
+    if difference.high < 0:
+        return "hurts"
+    return "cannot tell"
+
+
+def judge(
+    probability: Mapping[str, Floats],
+    test: LabelledImages,
+    wanted: Sequence[int],
+    config: EvaluateConfig,
+    *,
+    nothing: str = "no synthetic images were kept",
+) -> Verdict:
+    """Compare the arm with synthetic images to the best arm without.
+
+    The best is chosen by its mean macro-F1 on the very test images that are reported: that
+    flatters it, so the comparison is, if anything, too hard on the synthetic images.
+
+    Args:
+        probability: (S, N, K) per arm, one row per seed; the arms share their seeds.
+        test: The locked real test images.
+        wanted: Class ids that the plan wants more of.
+        config: Confidence and margin.
+        nothing: Why there is no synthetic arm, when there is none.
+
+    Raises:
+        SettingsError: There is no arm without synthetic images.
+    """
+    labels = test.class_ids
+    cheap = [name for name in probability if not ARMS[name].has_synthetic]
+    if not cheap:
+        raise SettingsError(
+            ["evaluate.arms: none is without synthetic images; add 'oversampling+albumentations'"]
+        )
+    mean = {
+        name: float(np.mean([score(labels, one, wanted)["macro_f1"] for one in probability[name]]))
+        for name in cheap
+    }
+    before = max(cheap, key=lambda name: mean[name])
+    after = next((name for name in probability if ARMS[name].has_synthetic), "")
+    blank = Verdict(
+        "cannot tell",
+        _nothing_sentence(nothing, before, mean[before]),
+        before,
+        confidence=config.confidence,
+        margin=config.margin,
+        seeds=len(probability[before]),
+        test_images=len(labels),
+        rare_test_images=int(np.isin(labels, list(wanted)).sum()),
+    )
+    if not after:
+        return blank
+    groups = test.index["group"].fillna("").astype(str).tolist() if "group" in test.index else None
+    pair = probability[before], probability[after]
+    found = compare(*pair, labels, wanted, groups=groups, confidence=config.confidence)
+    main = found["macro_f1"]
+    judged = replace(
+        blank,
+        verdict=decide(main, config.margin),
+        after=after,
+        difference=main.difference,
+        low=main.low,
+        high=main.high,
+        smallest_visible=main.reach,
+        measures={name: value for name, value in found.items() if not name.startswith("recall ")},
+        classes=tuple(_wanted_class(class_id, test, found) for class_id in wanted),
+        notes=_notes(before, len(cheap), blank.seeds),
+    )
+    return replace(judged, sentence=_sentence(judged, main))
+
+
+_OPENINGS: dict[Answer, str] = {
+    "helps": "The synthetic images help",
+    "no difference": "The synthetic images make no difference that matters",
+    "hurts": "The synthetic images make the classifier worse",
+    "cannot tell": "These data cannot tell whether the synthetic images help",
+}
+
+
+def _sentence(verdict: Verdict, main: Difference) -> str:
+    return (
+        f"{_OPENINGS[verdict.verdict]}: {verdict.after!r} scores {main.difference * 100:+.1f} points of "
+        f"macro-F1 ({_percent(main.before)} to {_percent(main.after)}) against {verdict.before!r}, the best "
+        f"arm without them ({verdict.confidence:.0%} interval {main.low * 100:+.1f} to "
+        f"{main.high * 100:+.1f}), over {verdict.seeds} classifier seeds on {verdict.test_images} real test "
+        f"images, of which {verdict.rare_test_images} are of the rare classes. The smallest difference that "
+        f"these data can show is about {main.reach * 100:.1f} points."
+    )
+
+
+def _nothing_sentence(nothing: str, before: str, mean: float) -> str:
+    return (
+        f"There is nothing to compare: {nothing}. The best arm without them is {before!r}, "
+        f"with a macro-F1 of {_percent(mean)}."
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f}"
+
+
+def _wanted_class(class_id: int, test: LabelledImages, found: Mapping[str, Difference]) -> WantedClass:
+    name, count = test.class_names[class_id], int(np.sum(test.class_ids == class_id))
+    recall = found.get(f"recall {class_id}")
+    if recall is None:
+        return WantedClass(class_id, name, count, None, f"{name}: no test images, so nothing can be seen.")
+    sentence = (
+        f"{name}: recall {_percent(recall.before)} to {_percent(recall.after)} "
+        f"({recall.low * 100:+.1f} to {recall.high * 100:+.1f} points); with {count} test "
+        f"image{'s' if count != 1 else ''} of this class nothing under {recall.reach * 100:.0f} "
+        "points can be seen."
+    )
+    return WantedClass(class_id, name, count, recall, sentence)
+
+
+def _notes(before: str, n_cheap: int, n_seeds: int) -> tuple[str, ...]:
+    notes = [
+        "Each interval covers both what another training of the classifier and another draw of test "
+        "images would have changed; both arms are compared on the same seeds and images.",
+        "The verdict is about macro-F1: recall alone can be bought by naming rare classes more often, "
+        "so average precision, which does not depend on that, stands beside it.",
+    ]
+    if n_cheap > 1:
+        notes.append(
+            f"{before!r} was chosen as the best of {n_cheap} arms on the same test images, which "
+            "flatters it: the comparison is, if anything, too hard on the synthetic images."
+        )
+    if n_seeds < 4:
+        notes.append(f"{n_seeds} seeds say little about the noise of training; 4 or more say more.")
+    return tuple(notes)

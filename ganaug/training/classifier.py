@@ -1,0 +1,298 @@
+"""The small CNN that the arena measures with and the screen judges with.
+
+It is made to be quick on one core and strong on few images: strided convolutions down to a
+grid of about 4 x 4, whose places are kept (averaging them away costs 60 points of rare-class
+recall on the digits), and one hidden layer, whose activations are the features.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ganaug.arms import ARMS, Recipe
+from ganaug.dataset import Images, LabelledImages
+from ganaug.errors import ModelError
+from ganaug.progress import Progress, silent
+from ganaug.training.batches import batches
+
+CLASSIFIER_FILE = "classifier.json"
+FORMAT = 1
+BATCH = 64
+FEATURES = 128
+LEARNING_RATE = 2e-3
+WEIGHT_DECAY = 0.05
+LABEL_SMOOTHING = 0.1
+WARM_UP = 0.15
+"""Share of the steps in which the learning rate rises; it then falls along a cosine to 0."""
+EPOCHS, LEAST_STEPS, MOST_STEPS = 30, 400, 1500
+"""`auto` steps: so many rounds through the real images, within these bounds."""
+
+Floats = npt.NDArray[np.float32]
+
+
+class Classifier(nn.Module):
+    """A small CNN for images of one size.
+
+    Args:
+        image_shape: (height, width, channels) of its images, 8 to 64 px.
+        n_classes: Number of classes, K.
+        width: Channels of the first convolution; the others have up to four times as many.
+        rng: Where initial weights come from; None leaves torch's, for weights that are loaded.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        n_classes: int,
+        *,
+        width: int = 32,
+        rng: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.image_shape, self.n_classes, self.width = image_shape, n_classes, width
+        strides = _strides(min(image_shape[:2]))
+        layers: list[nn.Module] = []
+        channels, (height, breadth) = image_shape[2], image_shape[:2]
+        for depth, stride in enumerate(strides):
+            out = width * min(2**depth, 4 if min(image_shape[:2]) > 12 else 2)
+            layers += [
+                nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(out),
+                nn.ReLU(),
+            ]
+            channels, height, breadth = out, -(-height // stride), -(-breadth // stride)
+        self.body = nn.Sequential(*layers)
+        self.hidden = nn.Linear(channels * height * breadth, FEATURES)
+        self.head = nn.Linear(FEATURES, n_classes)
+        if rng is not None:
+            self._initialise(rng)
+
+    def _initialise(self, rng: torch.Generator) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=rng)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        # Small last weights: the first steps are those of a classifier without an opinion.
+        nn.init.normal_(self.head.weight, std=0.01, generator=rng)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Classify.
+
+        Args:
+            images: (N, C, H, W) float in [-1, 1].
+
+        Returns:
+            (N, K) logits and (N, 128) features.
+        """
+        features = torch.relu(self.hidden(self.body(images).flatten(1)))
+        return self.head(features), features
+
+
+def _strides(size: int) -> list[int]:
+    """Strides of the convolutions, down to a grid of about 4 px (2 px where all is tiny).
+
+    >>> _strides(8), _strides(16), _strides(32)
+    ([1, 2, 2], [1, 2, 2, 1], [2, 2, 2, 1])
+    """
+    halvings = max(1, round(math.log2(size / 4)))
+    if size < 12:
+        return [1, *[2] * halvings, 2]
+    # At full size a convolution is the dearest of all: small images alone afford one.
+    return [*([1] if size <= 16 else []), *[2] * halvings, 1]
+
+
+def auto_steps(n_images: int) -> int:
+    """Training steps for so many real images, the same for every arm.
+
+    >>> auto_steps(898), auto_steps(3_700), auto_steps(50_000)
+    (421, 1500, 1500)
+    """
+    return min(max(math.ceil(EPOCHS * n_images / BATCH), LEAST_STEPS), MOST_STEPS)
+
+
+def fit(
+    recipe: Recipe,
+    n_classes: int,
+    *,
+    seed: int,
+    steps: int,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Classifier:
+    """Train a classifier by an arm's recipe.
+
+    AdamW, batches of 64, learning rate by one cycle. The same arguments give the same weights
+    on a CPU with the same number of threads.
+
+    Args:
+        recipe: Images, and how often each is drawn, augmented and weighted.
+        n_classes: Number of classes, K.
+        seed: Chooses initial weights, draws and augmentation.
+        steps: Training steps.
+        device: `cpu` or `cuda`.
+        progress: Told of the images trained on.
+
+    Returns:
+        The classifier in evaluation mode, on `device`.
+
+    Raises:
+        SettingsError: The recipe asks for an unknown strength of augmentation.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    model = Classifier(tuple(recipe.images.shape[1:]), n_classes, rng=rng)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    class_weights = torch.from_numpy(recipe.loss_weights).to(device)
+    for step, (images, class_ids) in enumerate(batches(recipe, BATCH, steps, seed), start=1):
+        labels = torch.from_numpy(class_ids).to(device)
+        logits, _ = model(_to_network(images, device))
+        losses = cross_entropy(logits, labels, reduction="none", label_smoothing=LABEL_SMOOTHING)
+        optimiser.zero_grad()
+        (losses * class_weights[labels]).mean().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        progress(step * BATCH, steps * BATCH)
+    model.eval()
+    return model
+
+
+def _rate(step: int, steps: int) -> float:
+    rise = max(1, round(WARM_UP * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def _to_network(images: Images, device: str) -> Tensor:
+    """(N, H, W, C) uint8 to (N, C, H, W) float in [-1, 1]; bytes cross to the device."""
+    pixels = torch.from_numpy(np.array(images)).to(device)
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def predict(model: Classifier, images: Images, batch: int = 512) -> tuple[Floats, Floats]:
+    """Probabilities and features of images.
+
+    Args:
+        model: A classifier in evaluation mode.
+        images: (N, H, W, C) uint8, of its size.
+        batch: Images at a time.
+
+    Returns:
+        (N, K) float32 probabilities and (N, 128) float32 features.
+    """
+    device = str(next(model.parameters()).device)
+    probabilities = [np.empty((0, model.n_classes), np.float32)]
+    features = [np.empty((0, FEATURES), np.float32)]
+    with torch.inference_mode():
+        for start in range(0, len(images), batch):
+            logits, seen = model(_to_network(images[start : start + batch], device))
+            probabilities.append(logits.softmax(1).cpu().numpy())
+            features.append(seen.cpu().numpy())
+    return np.concatenate(probabilities), np.concatenate(features)
+
+
+def predict_proba(model: Classifier, images: Images) -> Floats:
+    """(N, K) float32 probabilities of (N, H, W, C) uint8 images."""
+    return predict(model, images)[0]
+
+
+def save_weights(model: Classifier, path: Path) -> None:
+    """Write the weights as safetensors, beside and then in place."""
+    beside = path.with_suffix(".partial")
+    save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, beside)
+    beside.replace(path)
+
+
+def train_classifiers(
+    train: LabelledImages,
+    count: int,
+    folder: Path,
+    *,
+    seed: int,
+    device: str = "cpu",
+    progress: Progress = silent,
+    steps: int | None = None,
+) -> dict[str, Any]:
+    """Train the screening classifiers: real training images only, oversampled and augmented.
+
+    They differ by their seeds. Those that lie in the folder already are not trained again.
+
+    Args:
+        train: Real training images.
+        count: How many classifiers.
+        folder: Gets `classifier-<i>.safetensors` and `classifier.json`.
+        seed: Chooses all that is random.
+        device: `cpu` or `cuda`.
+        progress: Told of the images trained on, over all classifiers.
+        steps: Training steps of each; None chooses by the number of images.
+
+    Returns:
+        `classifiers`, `steps` and `seconds`.
+    """
+    began = time.perf_counter()
+    recipe = ARMS["oversampling+albumentations"].recipe(train)
+    steps = steps or auto_steps(len(train))
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [f"classifier-{number}.safetensors" for number in range(count)]
+    for number, file in enumerate(files):
+        if not (folder / file).exists():
+            # Far from the arena's seeds 0, 1, ...: its judges are not those of the screen.
+            own_seed = 1_000_003 * (seed + 1) + number
+            share = _share_of(progress, number, count)
+            model = fit(
+                recipe, len(train.class_names), seed=own_seed, steps=steps, device=device, progress=share
+            )
+            save_weights(model, folder / file)
+    spec = {
+        "format": FORMAT,
+        "image_shape": list(train.images.shape[1:]),
+        "class_names": list(train.class_names),
+        "files": files,
+        "steps": steps,
+    }
+    (folder / CLASSIFIER_FILE).write_text(json.dumps(spec, indent=2, ensure_ascii=False), encoding="utf-8")
+    return {"classifiers": count, "steps": steps, "seconds": round(time.perf_counter() - began, 2)}
+
+
+def _share_of(progress: Progress, number: int, count: int) -> Progress:
+    def tell(done: int, total: int) -> None:
+        progress(number * total + done, count * total)
+
+    return tell
+
+
+def load_classifiers(folder: Path, device: str = "cpu") -> list[Classifier]:
+    """Load what `train_classifiers` left, in evaluation mode.
+
+    Raises:
+        ModelError: The folder holds no classifiers, or damaged ones.
+    """
+    return list(_load(folder, device))
+
+
+def _load(folder: Path, device: str) -> Iterator[Classifier]:
+    try:
+        spec = json.loads((folder / CLASSIFIER_FILE).read_text(encoding="utf-8"))
+        for file in spec["files"]:
+            model = Classifier(tuple(spec["image_shape"]), len(spec["class_names"]))
+            model.load_state_dict(load_file(folder / file))
+            yield model.to(device).eval()
+    except Exception as error:
+        raise ModelError(
+            f"{folder} holds no usable classifiers ({error}); train them again: delete the folder "
+            "and run `ganaug train`"
+        ) from error

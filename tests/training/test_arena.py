@@ -1,0 +1,186 @@
+"""The arena: the same scores whatever happens on the way, and clear ends when it goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ganaug.config import EvaluateConfig
+from ganaug.dataset import LabelledImages
+from ganaug.errors import DatasetError, SettingsError, TrainingError
+from ganaug.training.arena import run_arena
+
+CHEAP, OURS = "oversampling+albumentations", "oversampling+albumentations+synthetic"
+QUICK = EvaluateConfig(arms=("real", CHEAP, OURS), seeds=2, steps=6, workers=2)
+
+
+def blobs(counts, seed):
+    rng = np.random.default_rng(seed)
+    class_ids = np.repeat(np.arange(len(counts)), counts)
+    images = (
+        rng.integers(0, 60, (len(class_ids), 8, 8, 1), np.uint8)
+        + (class_ids * 60).astype(np.uint8)[:, None, None, None]
+    )
+    return LabelledImages(images, pd.DataFrame({"class_id": class_ids}), ("a", "b", "c"))
+
+
+def arena(folder, config=QUICK, synthetic=(0, 0, 10), **settings):
+    return run_arena(
+        blobs([20, 20, 5], 0), blobs(synthetic, 1), blobs([8, 8, 8], 2), [2], config, folder, **settings
+    )
+
+
+def modified(folder):
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "fits").iterdir()}
+
+
+def test_the_arena_leaves_scores_predictions_and_a_verdict(tmp_path):
+    told = []
+    found = arena(tmp_path, progress=lambda done, total: told.append((done, total)))
+    scores = pd.read_parquet(tmp_path / "scores.parquet")
+    assert list(scores.columns) == [
+        *("arm", "seed", "macro_f1", "balanced_accuracy", "rare_recall", "rare_average_precision", "seconds")
+    ]
+    assert len(scores) == 3 * 2
+    per_class = pd.read_parquet(tmp_path / "per_class.parquet")
+    assert len(per_class) == 3 * 2 * 3
+    assert set(per_class["test_images"]) == {8}
+    with np.load(tmp_path / "predictions.npz", allow_pickle=False) as stored:
+        assert stored["probability"].shape == (3, 2, 24, 3)
+        assert np.allclose(stored["probability"].astype(float).sum(3), 1, atol=0.01)
+        assert stored["labels"].tolist() == [0] * 8 + [1] * 8 + [2] * 8
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    assert verdict["sentence"] == found.verdict.sentence
+    assert verdict["after"] == OURS
+    assert told[-1] == (3 * 2 * 6 * 64, 3 * 2 * 6 * 64)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_the_number_of_workers_does_not_change_a_score(tmp_path):
+    config = QUICK.model_copy(update={"arms": (CHEAP,)})
+    one = arena(tmp_path / "one", config.model_copy(update={"workers": 1}))
+    two = arena(tmp_path / "two", config)
+    pd.testing.assert_frame_equal(one.scores.drop(columns="seconds"), two.scores.drop(columns="seconds"))
+
+
+def test_what_is_trained_is_not_trained_again_unless_the_data_changed(tmp_path):
+    arena(tmp_path, QUICK.model_copy(update={"arms": (CHEAP, OURS)}))
+    before = modified(tmp_path)
+    arena(tmp_path)
+    after = modified(tmp_path)
+    assert before.items() <= after.items()
+    assert len(after) == len(before) + 2
+    arena(tmp_path, synthetic=(0, 0, 11))
+    assert len(modified(tmp_path)) == len(after) + 2  # only the arm that sees synthetic images
+
+
+def test_without_synthetic_images_their_arm_is_left_out(tmp_path):
+    found = arena(tmp_path, synthetic=(0, 0, 0))
+    assert set(found.scores["arm"]) == {"real", CHEAP}
+    assert found.verdict.verdict == "cannot tell"
+    assert "no synthetic images were kept" in found.verdict.sentence
+
+
+@pytest.mark.parametrize("arms", [(OURS,), ("real", "magic")])
+def test_arms_that_cannot_be_compared_are_refused_before_training(tmp_path, arms):
+    with pytest.raises(SettingsError, match=r"evaluate\.arms"):
+        arena(tmp_path, QUICK.model_copy(update={"arms": arms}))
+    assert not (tmp_path / "fits").exists()
+
+
+def test_an_empty_test_split_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="no test images"):
+        run_arena(blobs([5, 5, 5], 0), blobs([0, 0, 0], 1), blobs([0, 0, 0], 2), [2], QUICK, tmp_path)
+
+
+def children(pid):
+    """Process ids below this one, from /proc."""
+    found, parents = [], {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if fields[0] != "Z":
+            parents[int(path.parent.name)] = int(fields[1])
+    known = {pid}
+    for _ in range(5):
+        found = [child for child, parent in parents.items() if parent in known]
+        known.update(found)
+    return sorted(known - {pid})
+
+
+def training(pid):
+    """Those of them that train, which have much processor time or torch's threads: by their pipe."""
+    return [child for child in children(pid) if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+def test_a_killed_training_process_is_a_clear_error_and_the_next_call_goes_on(tmp_path):
+    config = QUICK.model_copy(update={"arms": (CHEAP,), "steps": 4000, "workers": 1})
+
+    def kill_it():
+        server = None
+        for _ in range(600):
+            found = training(os.getpid())
+            server = next((one for one in found if children(one)), server)
+            trainers = children(server) if server else []
+            if trainers:
+                os.kill(trainers[0], signal.SIGKILL)
+                return
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_it)
+    killer.start()
+    with pytest.raises(TrainingError, match=r"was killed|ended with status"):
+        arena(tmp_path, config)
+    killer.join()
+    assert arena(tmp_path).verdict.seeds == 2
+
+
+_SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_arena
+from pathlib import Path
+
+if __name__ == "__main__":
+    config = test_arena.QUICK.model_copy(update={{"steps": 100_000}})
+    print("go", flush=True)
+    test_arena.arena(Path({folder!r}), config)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
+def test_no_training_process_outlives_the_run(tmp_path, how):
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "run")))
+    run = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    deadline = time.monotonic() + 60
+    found = []
+    while time.monotonic() < deadline and len(found) < 4:  # resource tracker, server, two fits
+        found = children(run.pid)
+        time.sleep(0.1)
+    os.kill(run.pid, how)
+    run.wait(30)
+    run.stdout.close()
+    assert len(found) >= 4
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in found):
+        time.sleep(0.1)
+    assert [pid for pid in found if Path(f"/proc/{pid}").exists()] == []
