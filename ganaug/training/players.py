@@ -55,6 +55,7 @@ class Players:
         step: Steps done.
         notes: Curves, rollbacks, seconds and scores so far; kept in the checkpoints.
         kept: Weights that a watcher wants kept in the checkpoints, such as the best so far.
+        is_new: Whether the average began with untrained weights, which it had better forget.
     """
 
     generator: nn.Module
@@ -65,6 +66,7 @@ class Players:
     step: int = 0
     notes: dict[str, Any] = field(default_factory=lambda: {"curves": [], "rollbacks": 0, "seconds": 0.0})
     kept: dict[str, Tensor] = field(default_factory=dict)
+    is_new: bool = True
 
     def __post_init__(self) -> None:
         """Give each player an optimiser."""
@@ -81,8 +83,9 @@ class Players:
 
     @torch.no_grad()
     def follow(self, decay: float) -> None:
-        """Move the average towards the generator; faster at first, when its start still weighs."""
-        decay = min(decay, (1 + self.step) / (10 + self.step))
+        """Move the average towards the generator; faster at first, when untrained weights weigh."""
+        if self.is_new:
+            decay = min(decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.generator.parameters()), 1 - decay)
 
 
@@ -148,6 +151,7 @@ def take_up_players(players: Players, folder: Path) -> None:
     players.generator.load_state_dict(unpack("average", tensors))
     players.average.load_state_dict(unpack("average", tensors))
     players.discriminator.load_state_dict(unpack("discriminator", tensors))
+    players.is_new = False
 
 
 def finish_generator(
