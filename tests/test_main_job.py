@@ -25,6 +25,7 @@ SMALL = {
     "evaluate.seeds": "2",
     "evaluate.steps": "60",
     "evaluate.workers": "1",
+    "screen.classifiers": "1",
     "split.near-duplicates": "false",
 }
 WORDS = [word for key, value in SMALL.items() for word in (f"--{key}", value)]

@@ -89,9 +89,11 @@ class Reals:
 class ClassGame:
     """The condition is the class."""
 
-    def __init__(self, reals: Reals, augment: Strength, focus: int | None = None) -> None:
+    def __init__(
+        self, reals: Reals, augment: Strength, balance: float = 1.0, focus: int | None = None
+    ) -> None:
         self.reals, self.strength = reals, augment
-        self.weights = class_weights(reals, focus, least=1)
+        self.weights = class_weights(reals, balance, least=1, focus=focus)
 
     def deal(self, count: int, rng: torch.Generator) -> Batch:
         """Draw a batch of real images and their class positions."""
@@ -112,9 +114,16 @@ class PairGame:
     learns what changes between two images of a class, and keeps the frame it was given.
     """
 
-    def __init__(self, reals: Reals, warp: Strength, augment: Strength, focus: int | None = None) -> None:
+    def __init__(
+        self,
+        reals: Reals,
+        warp: Strength,
+        augment: Strength,
+        balance: float = 0.5,
+        focus: int | None = None,
+    ) -> None:
         self.reals, self.warp, self.strength = reals, warp, augment
-        self.weights = class_weights(reals, focus, least=2)
+        self.weights = class_weights(reals, balance, least=2, focus=focus)
 
     def deal(self, count: int, rng: torch.Generator) -> Batch:
         """Draw a batch of real images and, for each, another one of its class."""
@@ -137,24 +146,26 @@ def make_game(kind: Kind, reals: Reals, preset: Preset, focus: int | None = None
         TrainingError: A pair GAN was asked for and no class has two images.
     """
     if kind == "class-conditional":
-        return ClassGame(reals, preset.augment, focus)
+        return ClassGame(reals, preset.augment, preset.balance, focus)
     if int(reals.counts.max()) < 2:
         raise TrainingError(
             "a pair GAN learns from two images of one class, and no class has two; "
             "add images, or set train.recipe to cgan or dcgan"
         )
-    return PairGame(reals, preset.warp, preset.augment, focus)
+    return PairGame(reals, preset.warp, preset.augment, preset.balance, focus)
 
 
-def class_weights(reals: Reals, focus: int | None, least: int) -> Tensor:
-    """(K,) how often each class is drawn: all alike, or half of the draws for one of them.
+def class_weights(reals: Reals, balance: float, least: int, focus: int | None = None) -> Tensor:
+    """(K,) how often each class is drawn.
 
     Args:
         reals: The classes and their counts.
-        focus: Position of the class that gets half of the draws; None for none.
+        balance: 1 draws all classes alike, 0 as often as they have images, 0.5 by the square
+            root of that.
         least: A class with fewer images is not drawn.
+        focus: Position of the class that gets half of the draws; None for none.
     """
-    weights = (reals.counts >= least).double()
+    weights = (reals.counts >= least) * reals.counts.double() ** (1.0 - balance)
     if focus is not None and weights[focus] and weights.sum() > 1:
         weights[focus] = 0.0
         weights /= 2 * weights.sum()

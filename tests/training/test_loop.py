@@ -209,15 +209,22 @@ def test_losses_that_are_not_numbers_are_rolled_back_once_and_then_told(tmp_path
 def test_rare_and_common_classes_are_drawn_equally_often_and_a_focus_half_the_time() -> None:
     reals, rng = Reals(bars(), "cpu"), torch.Generator().manual_seed(0)
     for focus, expected in ((None, [1 / 3, 1 / 3, 1 / 3]), (RARE, [0.25, 0.25, 0.5])):
-        drawn = reals.draw_classes(6000, class_weights(reals, focus, least=2), rng)
+        drawn = reals.draw_classes(6000, class_weights(reals, 1.0, least=2, focus=focus), rng)
         shares = torch.bincount(drawn, minlength=3) / 6000
         assert shares.tolist() == pytest.approx(expected, abs=0.03)
+
+
+def test_the_balance_goes_from_all_alike_to_as_they_come() -> None:
+    reals = Reals(bars(counts=(64, 16, 4)), "cpu")
+    assert class_weights(reals, 1.0, least=2).tolist() == pytest.approx([1 / 3] * 3)
+    assert class_weights(reals, 0.5, least=2).tolist() == pytest.approx([8 / 14, 4 / 14, 2 / 14])
+    assert class_weights(reals, 0.0, least=2).tolist() == pytest.approx([64 / 84, 16 / 84, 4 / 84])
 
 
 def test_pairs_are_two_different_images_of_one_class() -> None:
     data = bars(counts=(20, 2, 3))
     reals, rng = Reals(data, "cpu"), torch.Generator().manual_seed(0)
-    classes = reals.draw_classes(3000, class_weights(reals, None, least=2), rng)
+    classes = reals.draw_classes(3000, class_weights(reals, 1.0, least=2), rng)
     first, second = reals.draw_rows(classes, rng)
     owner = torch.repeat_interleave(torch.arange(3), reals.counts)
     assert (first != second).all()
