@@ -119,7 +119,7 @@ class PairGame:
         reals: Reals,
         warp: Strength,
         augment: Strength,
-        balance: float = 0.5,
+        balance: float = 1.0,
         focus: int | None = None,
     ) -> None:
         self.reals, self.warp, self.strength = reals, warp, augment

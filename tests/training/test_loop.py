@@ -20,7 +20,7 @@ from ganaug.errors import DeviceError, ModelError, TrainingError
 from ganaug.training.classifier import train_classifiers
 from ganaug.training.device import resolve_device
 from ganaug.training.games import Reals, class_weights, make_game
-from ganaug.training.judge import LOOKS, spread
+from ganaug.training.judge import LOOKS, load_judge, spread
 from ganaug.training.loop import play_step, train, train_base, train_class
 from ganaug.training.networks import GENERATOR_FILE, NETWORKS, NetworkSpec, load_generator
 from ganaug.training.networks.conditioning import to_uint8
@@ -281,6 +281,22 @@ def test_cuda_is_refused_where_there_is_none() -> None:
     assert resolve_device("auto") == "cpu"
     with pytest.raises(DeviceError, match="--device"):
         resolve_device("cuda")
+
+
+def test_the_judge_counts_no_more_than_enough_and_no_copies(classifiers: Path) -> None:
+    data = bars()
+    reals, spec = Reals(data, "cpu"), NetworkSpec("cgan", (8, 8, 1), (0, 1, 2), 4, 8)
+    judge = load_judge(classifiers, data, reals, RARE, spec, steps=12, seed=0)
+    judge.recognisers = [
+        lambda images: (np.eye(3, dtype=np.float32)[[RARE] * len(images)], images[:, 0, :, 0] / 1.0)
+    ]
+    judge.real_spread = spread(judge.recognisers[0](data.images[-6:])[1])
+    noise = np.random.default_rng(1).integers(0, 255, (64, 8, 8, 1), dtype=np.uint8)
+    half = np.concatenate([noise, np.repeat(data.images[:1], 64, axis=0)])
+    every, mixed, copies = judge.score(noise), judge.score(half), judge.score(data.images[-6:])
+    assert (every["passing"], mixed["passing"], copies["passing"]) == (1.0, 0.5, 0.0)
+    assert every["score"] == mixed["score"] == every["diversity"] == 1.0
+    assert copies["score"] == 0.0
 
 
 def test_spread_is_the_mean_distance_of_all_pairs() -> None:
