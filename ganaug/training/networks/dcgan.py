@@ -55,7 +55,7 @@ class Generator(nn.Module):
     def forward(self, z: Tensor, class_index: Tensor) -> Tensor:
         """(N, z_dim) and (N,) class positions to (N, C, H, W) in [-1, 1]."""
         code = torch.cat([z, self.embed(class_index)], dim=1)
-        h = leaky_relu(self.start(code), SLOPE).view(len(z), -1, *self.sizes[-1])
+        h = leaky_relu(self.start(code), SLOPE).view(z.shape[0], -1, *self.sizes[-1])
         for conv, style, size in zip(self.convs, self.styles, self.sizes[-2:0:-1], strict=True):
             h = interpolate(h, size=size, mode="bilinear", align_corners=False)
             h = leaky_relu(conv(h) + style(code)[:, :, None, None], SLOPE)
