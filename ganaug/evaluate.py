@@ -251,8 +251,8 @@ _OPENINGS: dict[Answer, str] = {
 
 def _sentence(verdict: Verdict, main: Difference) -> str:
     return (
-        f"{_OPENINGS[verdict.verdict]}: {verdict.after!r} scores {main.difference * 100:+.1f} points of "
-        f"macro-F1 ({_percent(main.before)} to {_percent(main.after)}) against {verdict.before!r}, the best "
+        f"{_OPENINGS[verdict.verdict]}: {verdict.after!r} scores "
+        f"{round(main.difference * 100, 1) + 0.0:+.1f} points of macro-F1 ({_percent(main.before)} to {_percent(main.after)}) against {verdict.before!r}, the best "
         f"arm without them ({verdict.confidence:.0%} interval {main.low * 100:+.1f} to "
         f"{main.high * 100:+.1f}), over {verdict.seeds} classifier seeds on {verdict.test_images} real test "
         f"images, of which {verdict.rare_test_images} are of the rare classes. The smallest difference that "
