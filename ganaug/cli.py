@@ -21,11 +21,23 @@ from ganaug import config as settings
 from ganaug import steps
 from ganaug.config import Config
 from ganaug.display import Display, class_table
-from ganaug.errors import GanaugError, SettingsError
+from ganaug.errors import GanaugError, MissingExtraError, SettingsError
 from ganaug.progress import listening, to_listener
 from ganaug.run import RunFolder, is_current, perform
 
 EXIT_ERROR = 1
+_EXTRAS = {
+    "prefect": "all",
+    "torch": "train",
+    "albumentations": "train",
+    "onnx": "train",
+    "safetensors": "train",
+    "cv2": "data",
+    "sklearn": "data",
+    "scipy": "data",
+    "jinja2": "report",
+}
+"""The extra that brings each optional package."""
 EXIT_STOPPED = 130
 _STOPPED = "stopped; what is done is kept, and the same command goes on from there"
 
@@ -344,6 +356,12 @@ def main() -> None:
         if wants_traceback:
             raise
         errors.print(Text(f"ganaug: {error}", style="red"), soft_wrap=True)
+        raise SystemExit(EXIT_ERROR) from error
+    except ModuleNotFoundError as error:
+        if wants_traceback or error.name not in _EXTRAS:
+            raise
+        missing = MissingExtraError(f"this command ({error.name} is not installed)", _EXTRAS[error.name])
+        errors.print(Text(f"ganaug: {missing}", style="red"), soft_wrap=True)
         raise SystemExit(EXIT_ERROR) from error
     except KeyboardInterrupt as error:
         errors.print(_STOPPED)

@@ -235,3 +235,12 @@ def test_a_swapped_or_damaged_graph_is_refused(monkeypatch, capsys, tmp_path, wr
     graph.write_bytes(graph.read_bytes()[:-1] + b"x")
     assert ganaug(monkeypatch, *words) == 1
     assert "verified" not in capsys.readouterr().out
+
+
+def test_a_command_whose_packages_are_missing_names_the_extra(monkeypatch, capsys, tmp_path):
+    # None in sys.modules is how Python itself marks a module that cannot be imported.
+    monkeypatch.setitem(sys.modules, "prefect", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pipeline"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert ganaug(monkeypatch, "run", "--run-dir", str(tmp_path / "run")) == 1
+    assert "ganaug[all]" in " ".join(capsys.readouterr().err.split())

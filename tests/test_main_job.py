@@ -56,7 +56,8 @@ def digests(run: Path) -> dict[str, str]:
     for file in sorted(run.glob("**/step.json")):
         record = json.loads(file.read_text())
         for name, output in record["outputs"].items():
-            if Path(name).suffix in {".npy", ".onnx", ".safetensors", ".npz"}:
+            # Each fit holds the seconds that it took; what was predicted is in predictions.npz.
+            if Path(name).suffix in {".npy", ".onnx", ".safetensors", ".npz"} and "fits/" not in name:
                 found[f"{file.parent.relative_to(run)}/{name}"] = output["sha256"]
     return found
 
