@@ -6,7 +6,7 @@ FROM ${BASE}
 ENV PIP_NO_CACHE_DIR=1 \
     PYTHONUNBUFFERED=1 \
     NO_ALBUMENTATIONS_UPDATE=1 \
-    PREFECT_HOME=/work/prefect
+    PREFECT_HOME=/home/ganaug/prefect
 
 WORKDIR /opt/ganaug
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -15,10 +15,10 @@ COPY pipeline pipeline
 COPY exported exported
 RUN python3 -m pip install -c constraints.txt '.[all]' \
     && useradd --create-home --uid 1000 ganaug \
-    && mkdir -p /work/prefect \
-    && chown -R ganaug /work
+    && mkdir -p /home/ganaug/prefect /home/ganaug/data \
+    && chown -R ganaug /home/ganaug
 
 USER 1000
-WORKDIR /work
+WORKDIR /home/ganaug/data
 ENTRYPOINT ["ganaug"]
 CMD ["run"]
