@@ -1,7 +1,7 @@
 """Arms: the ways of building a training set that are compared, as recipes of data and draws.
 
-An arm is one entry of `ARMS`. It says nothing of the classifier: it turns real and
-synthetic images into a `Recipe`, which any trainer can follow.
+An arm is one entry of `ARMS`. It says nothing of the classifier but what it starts from: it
+turns real and synthetic images into a `Recipe`, which any trainer can follow.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Arm:
             often; `weights` draws as they come and weighs each class's loss by 1 / count.
         is_augmented: Whether real images pass through albumentations.
         has_synthetic: Whether synthetic images fill a share of the wanted classes' draws.
+        start: What the classifier's first weights are: drawn at random, or those of the base
+            GAN's discriminator under a new head.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Arm:
     balance: Literal["none", "oversample", "weights"]
     is_augmented: bool = False
     has_synthetic: bool = False
+    start: Literal["nothing", "discriminator"] = "nothing"
 
     def recipe(
         self,
@@ -127,6 +130,13 @@ _ALL = [
         True,
         True,
     ),
+    Arm(
+        "oversampling+albumentations+discriminator",
+        "oversampling with classical augmentation; the classifier starts from the discriminator's features",
+        "oversample",
+        True,
+        start="discriminator",
+    ),
 ]
 ARMS = {arm.name: arm for arm in _ALL}
 """Every arm that `evaluate.arms` can name."""
@@ -146,3 +156,34 @@ def find_arms(names: Collection[str]) -> list[Arm]:
         known = ", ".join(repr(name) for name in ARMS)
         raise SettingsError([f"evaluate.arms: no arm {name!r}; known: {known}" for name in unknown])
     return [ARMS[name] for name in dict.fromkeys(names)]
+
+
+def starts_from_discriminator(names: Collection[str]) -> bool:
+    """Whether one of these arms starts from the discriminator.
+
+    >>> starts_from_discriminator(["real", "oversampling"])
+    False
+    """
+    return any(arm.start == "discriminator" for name, arm in ARMS.items() if name in names)
+
+
+def check_starts(arms: Sequence[Arm], *, is_kept: bool) -> None:
+    """Refuse arms that start from a discriminator where there is none.
+
+    Args:
+        arms: The arms asked for.
+        is_kept: Whether the base GAN's discriminator is, or will be, kept.
+
+    Raises:
+        SettingsError: It is not kept, and an arm needs it.
+    """
+    lost = [] if is_kept else [arm.name for arm in arms if arm.start == "discriminator"]
+    if lost:
+        raise SettingsError(
+            [
+                f"evaluate.arms: {name!r} starts from the discriminator of the base GAN, and none is kept; "
+                "add `--train.keep-discriminator true` (and a `train.scope` with a base: not independent), "
+                "or leave the arm out"
+                for name in lost
+            ]
+        )

@@ -17,6 +17,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -46,6 +47,9 @@ class DataConfig(Section):
 
     path: Path | None = None
     """Folder, .zip, .tar, .csv, .parquet or .npz; nothing means the bundled digits."""
+    unlabelled: Path | None = None
+    """More images, of no known class, in any of these forms; brought to the size of the others.
+    Copies and near-duplicates of test images are left out."""
     size: str = "auto"
     """Pixels of the images that ganaug works on: `32`, `48x32` (height x width) or `auto`."""
     channels: Literal["auto", 1, 3, 4] = "auto"
@@ -56,8 +60,8 @@ class DataConfig(Section):
     """The 16-bit value that becomes white (255); 4095 for 12-bit cameras."""
     image_column: str = "auto"
     """Tables: the column of image paths (or of `image{bytes, path}`)."""
-    label_column: str = "auto"
-    """Tables: the column of class names or numbers."""
+    label_column: str | None = "auto"
+    """Tables: the column of class names or numbers; nothing for images without labels."""
     split_column: str = "auto"
     """Tables: the column that says train, val or test; optional."""
     group_column: str = "auto"
@@ -73,6 +77,11 @@ class DataConfig(Section):
     """An archive that unpacks to more than this is refused."""
     workers: NonNegativeInt = 0
     """Threads that decode images; 0 means one per core."""
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether labels are asked for."""
+        return self.label_column is not None
 
     @field_validator("size", mode="before")
     @classmethod
@@ -145,23 +154,73 @@ class PlanConfig(Section):
 class TrainConfig(Section):
     """How the GANs are trained."""
 
-    recipe: Literal["auto", "cgan", "dcgan", "pair"] = "auto"
-    """`cgan`: class-conditional MLP; `dcgan`: class-conditional strided convolutions; `pair`:
-    exemplar-conditional (a real image of the class goes in, another one comes out), MLP below
-    16 px and convolutional from there; `auto` chooses by image size."""
-    scope: Literal["base", "per-class"] = "per-class"
+    recipe: Literal[
+        "auto",
+        "vanilla",
+        "cgan",
+        "dcgan",
+        "strided",
+        "sgan",
+        "multi-discriminator",
+        "pair",
+        "modern",
+    ] = "auto"
+    """`vanilla`: unconditional MLPs, one GAN per class from nothing; `cgan`: class-conditional
+    MLPs; `dcgan`: strided and transposed convolutions with batch norm; `strided`: the same
+    without norm and with bilinear upsampling; `sgan`: a discriminator that also tells the
+    classes and learns from `data.unlabelled`; `multi-discriminator`: several of them against
+    one generator; `pair`: exemplar-conditional (a real image of the class goes in, another
+    one comes out), MLP below 16 px and convolutional from there; `modern`: norm-free residual
+    networks, best on a GPU; `auto` chooses by image size, number of images and device."""
+    scope: Literal["auto", "base", "per-class", "independent"] = "auto"
     """`base`: one GAN for all classes; `per-class`: each wanted class goes on from the base
-    with its own training and its own best checkpoint."""
+    with its own training and its own best checkpoint; `independent`: each wanted class is
+    trained from nothing on its own images; `auto`: independent where the GAN knows no
+    classes, else per-class."""
+    loss: Literal[
+        "auto", "minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic"
+    ] = "auto"
+    """What both players minimise."""
+    regularizers: (
+        dict[Literal["r1", "r2", "wgan-gp", "dragan", "spectral-norm", "lecam"], NonNegativeFloat]
+        | Literal["auto"]
+    ) = "auto"
+    """Regularisers of the discriminator and their weights, as `{r1: 0.3, r2: 0.3}`; a list of
+    names takes each one's usual weight; `{}` is none; `auto` is the recipe's."""
+    conditioning: Literal["auto", "none", "embedding", "projection", "normalisation", "classes"] = "auto"
+    """How the class reaches the networks: `embedding` beside the input of both; `projection`
+    into the discriminator's score; `normalisation` as scale and shift of the generator's maps;
+    `classes` as outputs of the discriminator; `none` not at all."""
+    transitional: bool = False
+    """The class counts for nothing in the first quarter of the steps and for all from half way:
+    against collapse where classes are small."""
+    unconditional_px: NonNegativeInt = 0
+    """Convolutional recipes: the generator's maps up to this side know no class, and one more
+    discriminator judges images of this side without it: for long tails. 0 turns it off."""
+    sampling: Literal["auto", "natural", "square-root", "balanced"] = "auto"
+    """How often classes are drawn: as they come, by the square root of that, or all alike."""
+    discriminators: PositiveInt | Literal["auto"] = "auto"
+    """How many discriminators judge the one generator."""
+    aggregate: Literal["auto", "mean", "min", "softmax"] = "auto"
+    """What the generator makes of several discriminators: their mean loss, that of the one that
+    is hardest to fool, or a softmax-weighted mean."""
+    optimizer: Literal["auto", "adam", "sgd"] = "auto"
+    """Adam, or plain stochastic gradient descent (which wants a larger `learning_rate`)."""
     steps: PositiveInt | Literal["auto"] = "auto"
     """Training steps of the base GAN."""
     class_steps: PositiveInt | Literal["auto"] = "auto"
     """Training steps of each class's own GAN."""
+    max_seconds: PositiveFloat | None = None
+    """A GAN is trained no longer than this; what was best by then is kept."""
+    max_images: PositiveInt | None = None
+    """A GAN sees no more real images than this."""
+    patience: NonNegativeInt = 5
+    """Training stops after so many examinations (a tenth of the steps each) without a better
+    score; 0 never stops."""
     batch: PositiveInt = 64
-    """Images per step."""
+    """Images per step, over all processes."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
-    """Adam's step size."""
-    gamma: PositiveFloat | Literal["auto"] = "auto"
-    """Weight of the R1 and R2 gradient penalties."""
+    """The optimiser's step size."""
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.998
     """Decay per step of the generator's moving average, which is what is exported."""
     z_dim: PositiveInt | Literal["auto"] = "auto"
@@ -169,11 +228,51 @@ class TrainConfig(Section):
     width: PositiveInt | Literal["auto"] = "auto"
     """Units of an MLP layer, or channels of the widest-resolution convolution."""
     augment: bool = True
-    """Differentiable augmentation of what the discriminator sees; never flips or rotations."""
+    """Differentiable augmentation of what the discriminator sees: shift, zoom, light, contrast,
+    colour, cutout."""
+    adaptive: bool = True
+    """More augmentation when the discriminator overfits to the training images, less when not."""
+    flips: bool = False
+    """Let that augmentation mirror left to right; only where that leaves the class as it is."""
+    quarter_turns: bool = False
+    """Let it turn by 90 degrees too (180 where not square); only where the class stays."""
+    held_out: Annotated[float, Field(ge=0.0, le=0.5)] = 0.1
+    """Share of each class of 50 images or more that the GANs do not see, to watch them with."""
+    remedies: bool = True
+    """Act on what is detected (collapse, divergence, oscillation, vanishing gradients,
+    memorisation); otherwise it is only reported."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Forward passes in bfloat16, with penalties and weights in float32; `auto`: on GPUs."""
+    processes: PositiveInt = 1
+    """Processes that train one GAN together, each on its part of the batch: one per GPU."""
+    keep_discriminator: bool = False
+    """Save the discriminator too, so that a classifier can start from its features."""
     seed: NonNegativeInt = 0
     """Chooses initial weights, batches and latents."""
     checkpoint_every: PositiveInt = 200
     """Steps between checkpoints, from which a killed run goes on."""
+
+    @field_validator("regularizers", mode="before")
+    @classmethod
+    def _names_take_usual_weights(cls, given: Any) -> Any:
+        if isinstance(given, list | tuple):
+            return {name: USUAL_WEIGHTS.get(name, 1.0) for name in given}
+        return given
+
+    @property
+    def chosen_scope(self) -> Literal["base", "per-class", "independent"]:
+        """The scope, `auto` resolved."""
+        if self.scope != "auto":
+            return self.scope
+        is_unconditional = self.conditioning == "none" or (
+            self.recipe == "vanilla" and self.conditioning == "auto"
+        )
+        return "independent" if is_unconditional else "per-class"
+
+
+USUAL_WEIGHTS = {"r1": 0.3, "r2": 0.3, "wgan-gp": 10.0, "dragan": 10.0, "spectral-norm": 1.0, "lecam": 0.1}
+"""Weights of the regularisers that are named without one; those of their papers, and for R1 and
+R2 what held on the digits."""
 
 
 class ExportConfig(Section):

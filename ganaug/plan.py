@@ -82,7 +82,8 @@ def make_plan(
         counts: (K,) real training images per class.
         class_names: K names.
         config: Target, tolerance, and what is too rare.
-        scope: `per-class` gives every wanted class its own generator, `base` none.
+        scope: `per-class` and `independent` give every wanted class its own generator, `base`
+            none; with `independent` there is no base that a class too rare could be served by.
 
     Raises:
         SettingsError: The table of targets names a class that does not exist.
@@ -97,7 +98,8 @@ def make_plan(
         deficit = max(0, target - real)
         is_short = deficit > config.tolerance * target
         is_rare = real < config.min_images
-        is_wanted = is_short and real > 0 and (not is_rare or config.too_rare == "base")
+        is_served = config.too_rare == "base" and scope != "independent"
+        is_wanted = is_short and real > 0 and (not is_rare or is_served)
         rows.append(
             ClassPlan(
                 class_id,
@@ -106,19 +108,19 @@ def make_plan(
                 target,
                 deficit,
                 is_wanted=is_wanted,
-                trains_own=is_wanted and not is_rare and scope == "per-class",
-                note=_note(real, deficit, is_short, is_rare, config) if deficit else "",
+                trains_own=is_wanted and not is_rare and scope != "base",
+                note=_note(real, deficit, is_short, is_rare, is_served, config) if deficit else "",
             )
         )
     return BalancePlan(str(config.target), tuple(rows))
 
 
-def _note(real: int, deficit: int, is_short: bool, is_rare: bool, config: PlanConfig) -> str:
+def _note(real: int, deficit: int, is_short: bool, is_rare: bool, is_served: bool, config: PlanConfig) -> str:
     if not is_short:
         return f"lacks {deficit}, within the tolerance of {config.tolerance:.0%}"
     if not is_rare:
         return ""
-    if config.too_rare == "base" and real:
+    if is_served and real:
         return f"{real} images are too few to train on alone: served by the base GAN"
     return f"{real} images are too few to learn from (plan.min_images {config.min_images}): left alone"
 

@@ -7,24 +7,31 @@ step does its work, so that listing steps costs nothing.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ganaug.config import Config
-from ganaug.dataset import LabelledImages
+from ganaug.dataset import Images, LabelledImages
 from ganaug.errors import RunFolderError, TooManyUnreadableError
 from ganaug.plan import BalancePlan, ClassPlan
 from ganaug.progress import Progress, silent
 from ganaug.run import Job, Outcome, RunFolder, Step, perform, writing
 
+if TYPE_CHECKING:
+    from ganaug.readers import Reading
+    from ganaug.split import Split
+
 UNREADABLE_FILE = "unreadable.csv"
+UNLABELLED_FILE = "unlabelled.npy"
 _SHOWN = 5
 
 
@@ -34,9 +41,14 @@ def open_run(config: Config) -> RunFolder:
     Raises:
         PathNotFoundError: The dataset does not exist.
         RunFolderError: The run folder belongs to another dataset or version.
+        SettingsError: An arm is unknown, or starts from a discriminator that will not be kept.
     """
+    from ganaug.arms import check_starts, find_arms
     from ganaug.readers import fingerprint
 
+    # Told before the hours of training, not after them.
+    is_kept = config.train.keep_discriminator and config.train.chosen_scope != "independent"
+    check_starts(find_arms(config.evaluate.arms), is_kept=is_kept)
     return RunFolder.create(run_dir(config), config, fingerprint(config.data))
 
 
@@ -59,11 +71,12 @@ def run_dir(config: Config) -> Path:
 def parts(run: RunFolder, step: str) -> tuple[str, ...]:
     """The parts that a step is done in; one empty name for a step that is done whole.
 
-    Training comes base first, because each class goes on from it.
+    Training comes classifiers first, because the GANs are examined with them, then the base,
+    because each class goes on from it.
     """
     if step in {"train", "export"}:
         own = tuple(plan.part for plan in load_plan(run).wanted if plan.trains_own)
-        return ("base", "classifiers", *own)
+        return ("classifiers", *(["base"] if _has_base(run) else []), *own)
     if step in {"produce", "screen"}:
         return tuple(plan.part for plan in load_plan(run).wanted)
     return ("",)
@@ -84,19 +97,20 @@ def load_training(run: RunFolder) -> LabelledImages:
     return LabelledImages.load(run.done_path("split")).part("train")
 
 
+def load_unlabelled(run: RunFolder) -> Images | None:
+    """The unlabelled images of a run, (N, H, W, C) uint8 mapped from disk; None when it has none."""
+    path = run.done_path("split") / UNLABELLED_FILE
+    return np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else None
+
+
 def _split(job: Job) -> dict[str, Any]:
     from ganaug import readers, split
 
     data_config, split_config = job.run.config.data, job.run.config.split
-    try:
+    with _listing_unreadable(job):
         reading = readers.read(
             data_config, job.out, previews=split_config.near_duplicates, progress=job.progress
         )
-    except TooManyUnreadableError as error:
-        # The run stops here, but the list is what its owner needs to mend the data.
-        with writing(job.run.folder):
-            _write_unreadable(error.unreadable, job.run.folder / UNREADABLE_FILE)
-        raise
     _write_unreadable(reading.unreadable, job.out / UNREADABLE_FILE)
     made = split.make_split(
         reading.data,
@@ -106,16 +120,54 @@ def _split(job: Job) -> dict[str, Any]:
         progress=job.progress,
     )
     split.save_split(made, job.out)
+    more = {} if data_config.unlabelled is None else _unlabelled(job, reading, made)
     return {
         "images": len(made.data),
         "classes": len(made.data.class_names),
         "image_shape": list(made.data.images.shape[1:]),
         "unreadable": len(reading.unreadable),
         "first_unreadable": [f"{item.path}: {item.reason}" for item in reading.unreadable[:_SHOWN]],
-        "notes": list(reading.notes),
+        "notes": [*reading.notes, *more.pop("notes", [])],
         "warnings": list(made.warnings),
         **made.summary,
+        **more,
     }
+
+
+def _unlabelled(job: Job, reading: Reading, made: Split) -> dict[str, Any]:
+    """Read the unlabelled images and leave those that may be trained on."""
+    from ganaug import readers, split
+
+    folder = job.out / "unlabelled"
+    with _listing_unreadable(job):
+        more = readers.read_unlabelled(job.run.config.data, folder, reading, job.progress)
+    _write_unreadable(more.unreadable, job.out / f"unlabelled_{UNREADABLE_FILE}")
+    sifted = split.sift_unlabelled(
+        more.data,
+        made.data,
+        made.summary["near_duplicate_limits"],
+        previews=(more.previews, reading.previews),
+        progress=job.progress,
+    )
+    readers.copy_rows(more.data.images, sifted.rows, job.out / UNLABELLED_FILE)
+    shutil.rmtree(folder)
+    return {
+        "unlabelled": len(sifted.rows),
+        "unlabelled_dropped": sifted.dropped,
+        "unlabelled_unreadable": len(more.unreadable),
+        "notes": [*(f"unlabelled: {note}" for note in more.notes), sifted.note],
+    }
+
+
+@contextlib.contextmanager
+def _listing_unreadable(job: Job) -> Iterator[None]:
+    """Leave the list of unreadable images when they stop the run: its owner mends the data by it."""
+    try:
+        yield
+    except TooManyUnreadableError as error:
+        with writing(job.run.folder):
+            _write_unreadable(error.unreadable, job.run.folder / UNREADABLE_FILE)
+        raise
 
 
 def _write_unreadable(unreadable: Sequence[Any], path: Path) -> None:
@@ -130,7 +182,7 @@ def _plan(job: Job) -> dict[str, Any]:
 
     train = load_training(job.run)
     config = job.run.config
-    plan = make_plan(train.counts(), train.class_names, config.plan, scope=config.train.scope)
+    plan = make_plan(train.counts(), train.class_names, config.plan, scope=config.train.chosen_scope)
     plan.save(job.out)
     return {
         "target": plan.target,
@@ -140,13 +192,11 @@ def _plan(job: Job) -> dict[str, Any]:
 
 
 def _train(job: Job) -> dict[str, Any]:
-    from ganaug.training import classifier, loop
+    from ganaug.training import classifier, gans
     from ganaug.training.device import resolve_device
 
     run, config = job.run, job.run.config
     train, device = load_training(run), resolve_device(config.device)
-    if job.part == "base":
-        return loop.train_base(train, config.train, job.out, device=device, progress=job.progress)
     if job.part == "classifiers":
         return classifier.train_classifiers(
             train,
@@ -156,11 +206,22 @@ def _train(job: Job) -> dict[str, Any]:
             device=device,
             progress=job.progress,
         )
-    return loop.train_class(
+    classifiers = run.path("train", "classifiers")
+    if job.part == "base":
+        return gans.train_base(
+            train,
+            config.train,
+            job.out,
+            classifiers=classifiers,
+            unlabelled=load_unlabelled(run),
+            device=device,
+            progress=job.progress,
+        )
+    return gans.train_class(
         train,
         _class_of(run, job.part).class_id,
-        run.path("train", "base"),
-        run.path("train", "classifiers"),
+        run.path("train", "base") if _has_base(run) else None,
+        classifiers,
         config.train,
         job.out,
         device=device,
@@ -255,6 +316,7 @@ def _evaluate(job: Job) -> dict[str, Any]:
         [plan.class_id for plan in load_plan(run).wanted],
         config.evaluate,
         job.out,
+        discriminator=run.path("train", "base"),
         device=resolve_device(config.device),
         progress=job.progress,
     )
@@ -266,7 +328,7 @@ def _publish(job: Job) -> dict[str, Any]:
 
     run, config = job.run, job.run.config
     verdict = json.loads((run.path("evaluate") / "verdict.json").read_text(encoding="utf-8"))
-    folders = [run.path("export", "base")]
+    folders = [run.path("export", "base")] if _has_base(run) else []
     folders += [run.path("export", plan.part) for plan in load_plan(run).wanted if plan.trains_own]
     name = run_name(config) if config.publish.name == "auto" else config.publish.name
     return publish_model(folders, verdict, config.publish.store, name, job.out)
@@ -285,12 +347,20 @@ def _class_of(run: RunFolder, part: str) -> ClassPlan:
     raise RunFolderError(f"the plan of {run.folder} wants nothing for {part!r}")
 
 
+def _has_base(run: RunFolder) -> bool:
+    """Whether there is a GAN on all classes; not where each class's is trained from nothing."""
+    return run.config.train.chosen_scope != "independent"
+
+
 def _model_part(plan: ClassPlan) -> str:
     return plan.part if plan.trains_own else "base"
 
 
 def _reads_for_train(run: RunFolder, part: str) -> Sequence[str]:
-    return ("split",) if part in {"base", "classifiers"} else ("split", "train/base", "train/classifiers")
+    if part == "classifiers":
+        return ("split",)
+    goes_on = part != "base" and _has_base(run)
+    return ("split", "train/classifiers", *(["train/base"] if goes_on else []))
 
 
 def _reads_for_produce(run: RunFolder, part: str) -> Sequence[str]:
@@ -303,6 +373,13 @@ def _reads_for_screen(run: RunFolder, part: str) -> Sequence[str]:
 
 def _reads_for_sets(run: RunFolder, part: str) -> Sequence[str]:
     return ("split", "plan", *_references(run, "screen"))
+
+
+def _reads_for_evaluate(run: RunFolder, part: str) -> Sequence[str]:
+    from ganaug.arms import starts_from_discriminator
+
+    starts = _has_base(run) and starts_from_discriminator(run.config.evaluate.arms)
+    return (*_reads_for_sets(run, part), *(["train/base"] if starts else []))
 
 
 def _reads_for_publish(run: RunFolder, part: str) -> Sequence[str]:
@@ -334,7 +411,7 @@ _ALL = [
     Step(
         "train",
         _train,
-        ("ganaug.training.loop", "ganaug.training.classifier"),
+        ("ganaug.training.gans", "ganaug.training.classifier"),
         _reads_for_train,
         ("train", "screen", "device"),
     ),
@@ -342,7 +419,7 @@ _ALL = [
     Step("produce", _produce, ("ganaug.produce",), _reads_for_produce, ("produce", "device")),
     Step("screen", _screen, ("ganaug.screen",), _reads_for_screen, ("screen",)),
     Step("assemble", _assemble, ("ganaug.assemble",), _reads_for_sets, ("assemble",)),
-    Step("evaluate", _evaluate, ("ganaug.training.arena",), _reads_for_sets, ("evaluate", "device")),
+    Step("evaluate", _evaluate, ("ganaug.training.arena",), _reads_for_evaluate, ("evaluate", "device")),
     Step("publish", _publish, ("ganaug.publish",), _reads_for_publish, ("publish", "name")),
     Step("report", _report, ("ganaug.report",), _reads_for_report, ("report",)),
 ]

@@ -62,15 +62,15 @@ class _Balance:
     def all_steps(self) -> dict[str, Any]:
         self._whole("split")
         artifacts.plan_table(self._run, self._whole("plan"))
-        shared = {part: self._submit("train", part) for part in ("classifiers", "base")}
-        trained = {
-            part: shared.get(part) or self._submit("train", part, shared.values())
-            for part in self._parts("train")
-        }
+        trained: dict[str, Future] = {}
+        for part in self._parts("train"):
+            # The GANs are examined with the classifiers, and a class's goes on from the base.
+            needs = [trained[one] for one in ("classifiers", "base") if one in trained]
+            trained[part] = self._submit("train", part, needs)
         exported = {part: self._submit("export", part, [trained[part]]) for part in trained}
         screened = []
         for part in self._parts("produce"):
-            produced = self._submit("produce", part, [exported.get(part, exported["base"])])
+            produced = self._submit("produce", part, [exported[part if part in exported else "base"]])
             screened.append(self._submit("screen", part, [produced, exported["classifiers"]]))
         for future in [*trained.values(), *exported.values(), *screened]:
             future.result()

@@ -1,7 +1,7 @@
 """Reads real images, whatever they lie in, into one array on disk and one index.
 
-`read` is the whole face: it lists the source (one small module per kind, chosen by
-`registry`), settles size and channels, decodes in threads and streams into `images.npy`.
+`read` and `read_unlabelled` are the whole face: they list the source (one small module per kind,
+chosen by `registry`), settle size and channels, decode in threads and stream into `images.npy`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from ganaug.readers.identity import fingerprint
 from ganaug.readers.layout import natural_key
 from ganaug.readers.registry import list_source
 from ganaug.readers.source import Item, Source, Unreadable
+from ganaug.readers.stream import copy_rows
 from ganaug.readers.survey import Survey, survey
 
-__all__ = ["PREVIEWS_FILE", "Reading", "Unreadable", "fingerprint", "read"]
+__all__ = ["PREVIEWS_FILE", "Reading", "Unreadable", "copy_rows", "fingerprint", "read", "read_unlabelled"]
 
 PREVIEWS_FILE = "previews.npy"
 
@@ -42,6 +43,7 @@ class Reading:
             and `width` (original px, upright).
         unreadable: What was left out, and why.
         notes: What its owner should know: how sizes were settled, what was ignored.
+        target: What every image was brought to.
         previews: (N, 96, 96) uint8 grey, stretched, mapped from `previews.npy`; None unless
             they were asked for and the originals are mostly larger than 48 px.
     """
@@ -49,6 +51,7 @@ class Reading:
     data: LabelledImages
     unreadable: tuple[Unreadable, ...]
     notes: tuple[str, ...]
+    target: decode.Target
     previews: Images | None
 
 
@@ -70,23 +73,53 @@ def read(config: DataConfig, folder: Path, *, previews: bool, progress: Progress
         TooManyUnreadableError: More than `max_bad_share` of the images, or all, are unreadable.
         DatasetError: It cannot be read or used as it is; the message says what to do.
     """
+    return _read(config, folder, progress, previews=previews)
+
+
+def read_unlabelled(config: DataConfig, folder: Path, like: Reading, progress: Progress = silent) -> Reading:
+    """Read `config.unlabelled` as `read` does, whether or not the source has labels.
+
+    Args:
+        config: As for the labelled images; columns of labels, splits and groups are not looked for.
+        folder: As for `read`; another one than that of `like`.
+        like: The labelled images, whose size and channels these are brought to.
+        progress: Hears of the images read.
+
+    Returns:
+        The images as one class, named `unlabelled`; with previews when `like` has some.
+
+    Raises:
+        PathNotFoundError, UnsafeArchiveError, TooManyUnreadableError, DatasetError: As `read`.
+    """
+    own = config.model_copy(update={"path": config.unlabelled, "label_column": None, "group_pattern": None})
+    return _read(own, folder, progress, like=like.target)
+
+
+def _read(
+    config: DataConfig,
+    folder: Path,
+    progress: Progress,
+    *,
+    previews: bool = False,
+    like: decode.Target | None = None,
+) -> Reading:
     folder.mkdir(parents=True, exist_ok=True)
     with list_source(config) as source:
         total = len(source.items) + len(source.unreadable)
         if total == 0:
             raise DatasetError(f"{config.path} holds no images: its tables or arrays have no rows")
         checks.check_unreadable(source.unreadable, total, config)
-        checks.check_classes(source.items)
+        checks.check_classes(source.items, config)
         groups, notes = groups_of(source.items, config)
         with decode.pillow_set_up(config.max_pixels):
-            settled, rows = _decode(source, config, folder, previews, progress)
+            settled, rows = _decode(source, config, folder, previews, like, progress)
     unreadable = source.unreadable + [
         Unreadable(source.items[row].path, rows.reasons[row]) for row in sorted(rows.reasons)
     ]
     try:
         checks.check_unreadable(unreadable, total, config)
         items = [item for row, item in enumerate(source.items) if row not in rows.reasons]
-        notes += checks.check_classes(items)
+        notes += checks.check_classes(items, config)
     except DatasetError:
         for name in (IMAGES_FILE, PREVIEWS_FILE):
             (folder / name).unlink(missing_ok=True)
@@ -100,6 +133,7 @@ def read(config: DataConfig, folder: Path, *, previews: bool, progress: Progress
         LabelledImages(images, index, class_names),
         tuple(unreadable),
         (*source.notes, *settled.notes, *notes),
+        settled.target,
         np.load(folder / PREVIEWS_FILE, mmap_mode="r", allow_pickle=False)
         if settled.target.has_preview
         else None,
@@ -107,9 +141,17 @@ def read(config: DataConfig, folder: Path, *, previews: bool, progress: Progress
 
 
 def _decode(
-    source: Source, config: DataConfig, folder: Path, previews: bool, progress: Progress
+    source: Source,
+    config: DataConfig,
+    folder: Path,
+    previews: bool,
+    like: decode.Target | None,
+    progress: Progress,
 ) -> tuple[Survey, stream.Rows]:
     """Settle the target on a sample; when a later image contradicts it, on all, and begin again."""
+    if like is not None:
+        settled = Survey(like, expected_size=None, expects_grey=False, notes=())
+        return settled, _decode_to(source, settled, config, folder, progress)
     settled = survey(source, config, previews=previews, whole=False)
     try:
         return settled, _decode_to(source, settled, config, folder, progress)

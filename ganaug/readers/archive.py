@@ -111,17 +111,17 @@ class _Listing(Generic[_Member]):
             return
         self.images[printable("/".join(parts))] = member
 
-    def source(self) -> tuple[list[Item], list[_Member], list[Unreadable]]:
+    def source(self, config: DataConfig) -> tuple[list[Item], list[_Member], list[Unreadable]]:
         """Items with their members, in natural order, and strays."""
         if not self.images:
             kinds = ", ".join(f"{count} {suffix}" for suffix, count in self.ignored.most_common(5))
             raise DatasetError(
                 f"{self.path} holds no image files{f' (but {kinds})' if kinds else ''}. An archive has a "
-                "folder per class with PNG, JPEG, BMP, GIF, TIFF, WebP or PPM images; tables and arrays "
-                "are read when they are unpacked."
+                "folder per class (for unlabelled images: any folder) with PNG, JPEG, BMP, GIF, TIFF, WebP "
+                "or PPM images; tables and arrays are read when they are unpacked."
             )
         names = sorted(self.images, key=layout.natural_key)
-        placed, strays = layout.place(names, str(self.path))
+        placed, strays = layout.place(names, str(self.path), has_labels=config.has_labels)
         items = [Item(names[one.number], one.class_name, one.split) for one in placed]
         return items, [self.images[item.path] for item in items], strays
 
@@ -142,7 +142,7 @@ def list_zip(config: DataConfig) -> Source:
     try:
         for member in archive.infolist():
             _check_zip_member(listing, member)
-        items, members, strays = listing.source()
+        items, members, strays = listing.source(config)
     except DatasetError:
         resources.close()
         raise
@@ -170,7 +170,7 @@ def list_tar(config: DataConfig) -> Source:
             # Streaming keeps every member it has seen; a large archive has millions.
             archive.members = []  # type: ignore[attr-defined]
             _check_tar_member(listing, member)
-    items, members, strays = listing.source()
+    items, members, strays = listing.source(config)
     limit = file_limit_bytes(config)
     resources = contextlib.ExitStack()
     if _is_seekable(path):

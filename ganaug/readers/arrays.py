@@ -19,7 +19,7 @@ from ganaug.dataset import Images
 from ganaug.errors import DatasetError, MissingExtraError, UnsafeArchiveError
 from ganaug.readers import columns
 from ganaug.readers.decode import to_8bit
-from ganaug.readers.source import Header, Item, Load, Source, Unreadable, at_random, printable
+from ganaug.readers.source import UNLABELLED, Header, Item, Load, Source, Unreadable, at_random, printable
 from ganaug.readers.table import named
 
 IMAGE_NAMES = ("images", "x", "X", "data", "image", "imgs")
@@ -45,11 +45,11 @@ class _Array:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One split's arrays, and how its images are turned to uint8 (H, W[, C])."""
+    """One split's arrays, and how its images are turned to uint8 (H, W[, C]); unlabelled, images alone."""
 
     split: str
     images: _Array
-    labels: _Array
+    labels: _Array | None
     groups: _Array | None
     is_channels_first: bool
     white: float
@@ -92,7 +92,7 @@ def list_npz(config: DataConfig) -> Source:
             archive = resources.enter_context(zipfile.ZipFile(path))
             arrays = _headers(archive, path, config)
             parts, notes = _parts(archive, arrays, path, config)
-            names = _class_names(archive, arrays)
+            names = _class_names(archive, arrays) if config.has_labels else None
             items, places, unreadable = _items(archive, parts, names, path)
     except BaseException:
         resources.close()
@@ -162,9 +162,9 @@ def _parts(
 ) -> tuple[list[_Part], list[str]]:
     """Pair images with labels, whole or per split, and settle the scale of their values."""
     parts, notes = [], []
-    for split, images, labels, groups in _pairs(arrays, path):
+    for split, images, labels, groups in _pairs(arrays, path, has_labels=config.has_labels):
         name = images.member.removesuffix(".npy")
-        if labels.shape != (images.shape[0],) and labels.shape != (images.shape[0], 1):
+        if labels is not None and labels.shape != (images.shape[0],) and labels.shape != (images.shape[0], 1):
             raise DatasetError(
                 f"{path}: {name!r} has {images.shape[0]} images, and its labels have the shape "
                 f"{labels.shape}; one label per image is needed."
@@ -179,12 +179,14 @@ def _parts(
     return parts, notes
 
 
-def _pairs(arrays: dict[str, _Array], path: Path) -> list[tuple[str, _Array, _Array, _Array | None]]:
-    pairs = []
+def _pairs(
+    arrays: dict[str, _Array], path: Path, *, has_labels: bool
+) -> list[tuple[str, _Array, _Array | None, _Array | None]]:
+    pairs: list[tuple[str, _Array, _Array | None, _Array | None]] = []
     for split, words in {"": ("",), **_SPLIT_WORDS}.items():
         images = _find(arrays, IMAGE_NAMES, words)
-        labels = _find(arrays, LABEL_NAMES, words)
-        if images is not None and labels is not None:
+        labels = _find(arrays, LABEL_NAMES, words) if has_labels else None
+        if images is not None and (labels is not None or not has_labels):
             pairs.append((split, images, labels, _find(arrays, GROUP_NAMES, words)))
         if pairs and split == "":
             break
@@ -192,7 +194,7 @@ def _pairs(arrays: dict[str, _Array], path: Path) -> list[tuple[str, _Array, _Ar
         shapes = {name: array.shape for name, array in arrays.items()}
         raise DatasetError(
             f"{path} has the arrays {shapes}. Call them images and labels (or x and y, data and target), or "
-            "x_train, y_train, x_test, y_test (or train_images, train_labels, ...)."
+            "x_train, y_train, x_test, y_test (or train_images, train_labels, ...); unlabelled, images or x."
         )
     return pairs
 
@@ -264,9 +266,7 @@ def _items(
     places: list[tuple[int, int]] = []
     unreadable: list[Unreadable] = []
     for number, part in enumerate(parts):
-        if part.labels.dtype.kind not in "iubUSf":
-            raise DatasetError(f"{path}: labels are {part.labels.dtype}; use integers or strings.")
-        labels = _whole(archive, part.labels).reshape(-1).tolist()
+        labels = _labels(archive, part, path)
         count = len(labels)
         groups = [""] * count
         if part.groups is not None:
@@ -286,6 +286,15 @@ def _items(
             items.append(Item(where, printable(class_name), part.split, printable(groups[row])))
             places.append((number, row))
     return items, places, unreadable
+
+
+def _labels(archive: zipfile.ZipFile, part: _Part, path: Path) -> list[Any]:
+    if part.labels is None:
+        return [UNLABELLED] * part.images.shape[0]
+    if part.labels.dtype.kind not in "iubUSf":
+        raise DatasetError(f"{path}: labels are {part.labels.dtype}; use integers or strings.")
+    labels: list[Any] = _whole(archive, part.labels).reshape(-1).tolist()
+    return labels
 
 
 def _payloads(

@@ -22,22 +22,24 @@ def check_unreadable(unreadable: Sequence[Unreadable], total: int, config: DataC
         return
     first = "\n".join(f"  - {one.path}: {one.reason}" for one in unreadable[:_SHOWN])
     more = f"\n  - and {len(unreadable) - _SHOWN} more" if len(unreadable) > _SHOWN else ""
-    share = len(unreadable) / max(total, 1)
+    share, kind = len(unreadable) / max(total, 1), "images" if config.has_labels else "unlabelled images"
     raise TooManyUnreadableError(
-        f"{len(unreadable)} of {total} images ({share:.1%}) cannot be read; data.max_bad_share allows "
+        f"{len(unreadable)} of {total} {kind} ({share:.1%}) cannot be read; data.max_bad_share allows "
         f"{config.max_bad_share:.1%}:\n{first}{more}\nMend or remove them, or raise data.max_bad_share to go "
         "on without them.",
         unreadable,
     )
 
 
-def check_classes(items: Sequence[Item]) -> list[str]:
+def check_classes(items: Sequence[Item], config: DataConfig) -> list[str]:
     """Stop when the classes cannot be learnt and tested; returns notes on odd ones.
 
     Raises:
         DatasetError: Nothing to train on, one class only, or a class with one image that a
             split would have to both train and test on.
     """
+    if not config.has_labels:
+        return []
     counts = Counter(item.class_name for item in items)
     tested = Counter(item.class_name for item in items if item.split == "test")
     trained = Counter(item.class_name for item in items if item.split != "test")

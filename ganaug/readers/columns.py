@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ganaug.config import DataConfig
 from ganaug.errors import DatasetError
 from ganaug.readers.layout import SPLITS
+from ganaug.readers.source import UNLABELLED
 
 IMAGE_NAMES = [
     "image",
@@ -63,20 +65,24 @@ GROUP_NAMES = [
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names of a table's columns; None for an optional one that is not there.
+    """Names of a table's columns; None for an optional one that is not there, or not asked for.
 
     `is_split_named` tells that the user chose the split column: its cells must then be splits.
     """
 
     image: str
-    label: str
+    label: str | None
     split: str | None
     group: str | None
     is_split_named: bool
 
+    def labels(self, cells: Mapping[str, Sequence[Any]], count: int) -> Sequence[Any]:
+        """The label of each of `count` rows."""
+        return [UNLABELLED] * count if self.label is None else cells[self.label]
+
 
 def choose(config: DataConfig, names: Sequence[str], source: str, images: Sequence[str] = ()) -> Columns:
-    """Settle the columns from the settings, else by their names.
+    """Settle the columns from the settings, else by their names; without labels the images alone.
 
     Args:
         config: May name any of the four.
@@ -88,7 +94,9 @@ def choose(config: DataConfig, names: Sequence[str], source: str, images: Sequen
         DatasetError: A named column is missing, or images or labels cannot be guessed.
     """
     image = _one("image", config.image_column, names, images if len(images) == 1 else IMAGE_NAMES, source)
-    label = _one("label", config.label_column, names, LABEL_NAMES, source)
+    if config.label_column is None and image is not None:
+        return Columns(image, None, None, None, is_split_named=False)
+    label = _one("label", config.label_column or "auto", names, LABEL_NAMES, source)
     split = _one("split", config.split_column, names, SPLIT_NAMES, source)
     group = _one("group", config.group_column, names, GROUP_NAMES, source)
     if image is None or label is None:

@@ -16,7 +16,7 @@ from ganaug.readers.source import Item, Source, Unreadable, at_random, printable
 
 
 def list_folder(config: DataConfig) -> Source:
-    """List the images of a folder of class folders, optionally under splits.
+    """List the images of a folder of class folders, optionally under splits; unlabelled, of any folder.
 
     Raises:
         DatasetError: There is no image, or none in a class folder, or it may not be read.
@@ -28,7 +28,7 @@ def list_folder(config: DataConfig) -> Source:
         raise DatasetError(_nothing_here(root, ignored, unreadable))
     found.sort(key=layout.natural_key)
     try:
-        placed, strays = layout.place(found, str(root))
+        placed, strays = layout.place(found, str(root), has_labels=config.has_labels)
     except DatasetError as error:
         tables = sorted(path.name for path in root.glob("*.csv"))
         hint = f" {root / tables[0]} looks like such a table: give its path." if tables else ""
@@ -152,6 +152,6 @@ def _nothing_here(root: Path, ignored: Counter[str], unreadable: Sequence[Unread
     holds = f" It holds other files: {kinds}." if kinds else ""
     holds += f" Left out: {refused}." if refused else ""
     return (
-        f"{root} holds no image files.{holds} A dataset is a folder per class with PNG, JPEG, BMP, GIF, "
-        "TIFF, WebP or PPM images, or Parquet files with an image column."
+        f"{root} holds no image files.{holds} A dataset is a folder per class (for unlabelled images: any "
+        "folder) with PNG, JPEG, BMP, GIF, TIFF, WebP or PPM images, or Parquet files with an image column."
     )

@@ -13,22 +13,30 @@ from ganaug.readers.registry import check_exists
 
 
 def fingerprint(config: DataConfig) -> str:
-    """SHA-256 over the names, sizes and modification times of the source's files.
+    """SHA-256 over the names, sizes and modification times of the files of all sources.
 
     Nothing is opened, so that it takes seconds on a million files; where the source lies does
     not count, so that it may be moved. Of a table only the table itself counts.
 
     Raises:
-        PathNotFoundError: The path does not exist.
+        PathNotFoundError: A path does not exist.
     """
     digest = hashlib.sha256()
     if config.path is None:
         digest.update(b"scikit-learn digits")
-        return digest.hexdigest()
-    check_exists(config.path)
-    for name, size_bytes, changed_ns in _files(config.path):
-        digest.update(f"{name}\0{size_bytes}\0{changed_ns}\n".encode("utf-8", "surrogateescape"))
+    else:
+        check_exists(config.path, "dataset")
+        _add_files(digest, config.path)
+    if config.unlabelled is not None:
+        check_exists(config.unlabelled, "source of unlabelled images")
+        digest.update(b"unlabelled\n")
+        _add_files(digest, config.unlabelled)
     return digest.hexdigest()
+
+
+def _add_files(digest: hashlib._Hash, path: Path) -> None:
+    for name, size_bytes, changed_ns in _files(path):
+        digest.update(f"{name}\0{size_bytes}\0{changed_ns}\n".encode("utf-8", "surrogateescape"))
 
 
 def _files(path: Path) -> Iterator[tuple[str, int, int]]:

@@ -107,10 +107,11 @@ def _list_images(
             _check_size(path, file, config)
             cells = _listing_cells(path, file, chosen)
             names = _same_names(path, names, _class_names(file.schema_arrow, chosen.label), part)
-        splits = [split] * len(cells[chosen.label])
+        labels = chosen.labels(cells, len(cells["path"]))
+        splits = [split] * len(labels)
         if chosen.split is not None:
             splits, notes = columns.splits_of(cells[chosen.split], chosen, str(path))
-        for row, label in enumerate(cells[chosen.label]):
+        for row, label in enumerate(labels):
             # The row keeps paths apart; the file's own name comes last, for group patterns.
             own = str(cells["path"][row] or "").replace("\\", "/").rsplit("/", 1)[-1]
             where = printable(f"{name}/{row:06d}" + (f"/{own}" if own else ""))
@@ -237,7 +238,7 @@ def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
+def _class_names(schema: pa.Schema, label: str | None) -> tuple[str, ...] | None:
     """Names of integer labels, from what Hugging Face `datasets` notes in the schema."""
     try:
         noted = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ganaug.errors import DatasetError
-from ganaug.readers.source import Unreadable
+from ganaug.readers.source import UNLABELLED, Unreadable
 
 SPLITS = {
     "train": "train",
@@ -108,7 +108,7 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     return (*chunks, (2, 0, text))
 
 
-def place(paths: Sequence[str], source: str) -> tuple[list[Placed], list[Unreadable]]:
+def place(paths: Sequence[str], source: str, *, has_labels: bool) -> tuple[list[Placed], list[Unreadable]]:
     """Class and split of each image, from the folders on its path.
 
     Folders that only wrap are stepped into. The next level is a split if all its names are
@@ -117,6 +117,7 @@ def place(paths: Sequence[str], source: str) -> tuple[list[Placed], list[Unreada
     Args:
         paths: Paths of images inside the source, with forward slashes.
         source: Name of the source, for messages.
+        has_labels: Whether folders are classes; if not, images of any folder are of one class.
 
     Returns:
         The images that have a class, and those that lie beside the class folders.
@@ -124,6 +125,8 @@ def place(paths: Sequence[str], source: str) -> tuple[list[Placed], list[Unreada
     Raises:
         DatasetError: No image lies in a class folder, or folders stand beside the splits.
     """
+    if not has_labels:
+        return [Placed(number, UNLABELLED, "") for number in range(len(paths))], []
     parts = [(number, tuple(path.split("/"))) for number, path in enumerate(paths)]
     inside, strays = _unwrap(parts)
     tops = {names[0] for _, names in inside}

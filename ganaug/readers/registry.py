@@ -41,7 +41,7 @@ def list_source(config: DataConfig) -> Source:
     path = config.path
     if path is None:
         return list_digits(config)
-    check_exists(path)
+    check_exists(path, "dataset" if config.has_labels else "source of unlabelled images")
     if path.is_dir():
         return list_parquet_folder(config) if _is_parquet_folder(path) else list_folder(config)
     if not path.is_file():
@@ -56,8 +56,8 @@ def list_source(config: DataConfig) -> Source:
     )
 
 
-def check_exists(path: Path) -> None:
-    """Refuse a path that is not there.
+def check_exists(path: Path, what: str) -> None:
+    """Refuse a path that is not there; `what` says for what it was given.
 
     Raises:
         PathNotFoundError: It does not exist.
@@ -68,7 +68,7 @@ def check_exists(path: Path) -> None:
     except PermissionError as error:
         raise DatasetError(f"{path} may not be read: no permission for a folder on the way") from error
     except OSError as error:
-        raise PathNotFoundError(path, "dataset") from error
+        raise PathNotFoundError(path, what) from error
 
 
 def _is_parquet_folder(folder: Path) -> bool:

@@ -12,6 +12,9 @@ from ganaug.dataset import Images
 Payload = bytes | Images
 """An encoded file, or pixels (H, W) or (H, W, C) uint8 that need no decoding."""
 
+UNLABELLED = "unlabelled"
+"""The one class of images whose labels are not asked for."""
+
 Load = Callable[[], Payload]
 """Gets one payload, in a decoding thread; raises `UnreadableImageError`."""
 

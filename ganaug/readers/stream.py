@@ -162,6 +162,16 @@ def decode_all(
     return rows
 
 
+def copy_rows(images: Images, rows: npt.NDArray[np.int64], path: Path) -> None:
+    """Write these rows of (N, H, W, C) mapped images into a .npy file of their own, in bounded memory."""
+    with RowsFile(path, len(rows), images.shape[1:]) as file:
+        step = max(1, _MOVE_BYTES // file.row_bytes)
+        for start in range(0, len(rows), step):
+            block = rows[start : start + step]
+            file.put(range(start, start + len(block)), images[block])
+        file.keep(np.ones(len(rows), bool))
+
+
 @dataclass
 class _Batch:
     rows: list[int]

@@ -50,14 +50,15 @@ def list_rows(
     """
     assert config.path is not None
     table, root = config.path, config.path.resolve().parent
-    splits, notes = [""] * len(cells[chosen.image]), list[str]()
+    count = len(cells[chosen.image])
+    splits, notes = [""] * count, list[str]()
     if chosen.split is not None:
         splits, notes = columns.splits_of(cells[chosen.split], chosen, str(table))
-    groups = cells[chosen.group] if chosen.group is not None else [""] * len(splits)
+    groups = cells[chosen.group] if chosen.group is not None else [""] * count
     items: list[Item] = []
     files: list[str] = []
     unreadable: list[Unreadable] = []
-    rows = zip(cells[chosen.image], cells[chosen.label], splits, groups, strict=True)
+    rows = zip(cells[chosen.image], chosen.labels(cells, count), splits, groups, strict=True)
     for line, (image, label, split, group) in enumerate(rows, first_line):
         path = columns.class_of(image)
         class_name = columns.class_of(label)

@@ -23,6 +23,9 @@ from ganaug.progress import Progress, silent
 from ganaug.split.duplicates import Duplicates, components, find_duplicates, join_equal
 from ganaug.split.likeness import Rows
 from ganaug.split.name_groups import NameGroups, names_group
+from ganaug.split.unlabelled import sift_unlabelled
+
+__all__ = ["Split", "check_lock", "load_split", "make_split", "save_split", "sift_unlabelled"]
 
 SPLIT_FILE = "split.parquet"
 LOCK_FILE = "split.json"

@@ -9,6 +9,7 @@ classes differ, show what resemblance is worth here.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,13 +99,20 @@ def join_equal(keys: npt.NDArray[np.generic]) -> Pairs:
 
 def exact_pairs(images: Images, sha256: npt.NDArray[np.generic]) -> Pairs:
     """(P, 2) pairs of equal files or equal pixels."""
-    digests = np.array(
+    return np.concatenate(
+        [join_equal(np.asarray(sha256, dtype=object).astype(str)), join_equal(pixel_digests(images))]
+    )
+
+
+def pixel_digests(images: Images) -> npt.NDArray[np.str_]:
+    """(N,) hash of each image's pixels."""
+    return np.array(
         [
             hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).hexdigest()
             for image in images
-        ]
+        ],
+        np.str_,
     )
-    return np.concatenate([join_equal(np.asarray(sha256, dtype=object).astype(str)), join_equal(digests)])
 
 
 def find_duplicates(
@@ -128,8 +136,6 @@ def find_duplicates(
         near: Search for near-duplicates as well.
         progress: Told of the images compared.
     """
-    from ganaug.split.keypoints import alike_in_part
-
     count = len(images)
     copies = exact_pairs(images, sha256)
     accepted, limits, notes = np.empty((0, 2), np.int64), dict[str, float](), list[str]()
@@ -138,15 +144,9 @@ def find_duplicates(
     if near and len(rows) > 2:
         views = (images if previews is None else previews)[rows]
         labels = class_ids[rows]
-        if min(views.shape[1:3]) < TINY_PX:
-            found = {"whole": alike_tiny(views)}
-        else:
-            fine = thumbnails(views, FINE_PX) if min(views.shape[1:3]) >= FINE_PX else None
-            found = {"whole": alike_whole(thumbnails(views, THUMB_PX), fine)}
-            progress(len(rows) // 2, count)
-            found["part"] = alike_in_part(views, None if shapes_px is None else shapes_px[rows])
         chosen = []
-        for way, scores in found.items():
+        for way, scores in _alike(views, None if shapes_px is None else shapes_px[rows]):
+            progress(len(rows) // 2, count)
             limits[way], pairs = _accepted(scores, labels, is_tiny=min(views.shape[1:3]) < TINY_PX)
             chosen.append(pairs)
         kept, note = _without_chains(_joined(chosen), labels)
@@ -160,6 +160,40 @@ def find_duplicates(
         limits,
         tuple(notes),
     )
+
+
+def near_duplicates_of(
+    known: tuple[Images, Rows], others: tuple[Images, Rows], limits: Mapping[str, float]
+) -> npt.NDArray[np.bool_]:
+    """Which images are near-duplicates of known ones.
+
+    Args:
+        known: (N, H, W[, C]) uint8, previews where there are some, and the (N, 2) height and width
+            of their originals.
+        others: The same for (M, H, W[, C]) images.
+        limits: The resemblance asked for, per way of search, as `find_duplicates` found it.
+
+    Returns:
+        (M,) whether one of `others` is a near-duplicate of any of `known`.
+    """
+    count = len(known[0])
+    views, shapes_px = np.concatenate([known[0], others[0]]), np.concatenate([known[1], others[1]])
+    is_near = np.zeros(len(views), bool)
+    for way, scores in _alike(views, shapes_px, known=count):
+        is_near[scores.pairs[_passes(scores, limits[way])]] = True
+    return is_near[count:]
+
+
+def _alike(views: Images, shapes_px: Rows | None, known: int = 0) -> Iterator[tuple[str, Scores]]:
+    """Pairs worth judging, way by way; with `known`, of an image and one of the first so many."""
+    from ganaug.split.keypoints import alike_in_part
+
+    if min(views.shape[1:3]) < TINY_PX:
+        yield "whole", alike_tiny(views, known=known)
+        return
+    fine = thumbnails(views, FINE_PX) if min(views.shape[1:3]) >= FINE_PX else None
+    yield "whole", alike_whole(thumbnails(views, THUMB_PX), fine, known=known)
+    yield "part", alike_in_part(views, shapes_px, known=known)
 
 
 def _in_sets(labels: Rows) -> Rows:

@@ -97,8 +97,11 @@ def find_keypoints(images: Images) -> Keypoints:
     )
 
 
-def shared_word_pairs(points: Keypoints, neighbours: int) -> Pairs:
-    """(P, 2) each image with those that share most, and the rarest, visual words with it."""
+def shared_word_pairs(points: Keypoints, neighbours: int, known: int = 0) -> Pairs:
+    """(P, 2) each image with those that share most, and the rarest, visual words with it.
+
+    When the first `known` images are given as known, each of the rest with those of them.
+    """
     from scipy import sparse
 
     count, total = len(points.starts) - 1, len(points.descriptors)
@@ -112,16 +115,18 @@ def shared_word_pairs(points: Keypoints, neighbours: int) -> Pairs:
     table = table @ sparse.diags(rarity)
     length = np.sqrt(np.asarray(table.multiply(table).sum(axis=1)).ravel()) + 1e-6
     table = (sparse.diags((1 / length).astype(np.float32)) @ table).tocsr()
-    across, pairs = table.T.tocsr(), []
-    for block in blocks(count, _CHUNK):
-        alike = (table[block] @ across).toarray()
+    across, pairs = table[: known or count].T.tocsr(), []
+    for block in blocks(count - known, _CHUNK):
+        start = known + block.start
+        alike = (table[start : known + block.stop] @ across).toarray()
         rows = np.arange(len(alike))
-        alike[rows, rows + block.start] = 0
-        for _ in range(min(neighbours, count - 1)):
+        if not known:
+            alike[rows, rows + start] = 0
+        for _ in range(min(neighbours, known or count - 1)):
             # A few sweeps for the maximum beat a partial sort of so long a row.
             best = alike.argmax(axis=1)
             is_any = alike[rows, best] > 0
-            pairs.append(np.stack([rows + block.start, best], axis=1)[is_any])
+            pairs.append(np.stack([rows + start, best], axis=1)[is_any])
             alike[rows, best] = 0
     return unique_pairs(np.concatenate(pairs))
 
@@ -144,7 +149,11 @@ def _quantise(descriptors: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 
 def alike_in_part(
-    images: Images, shapes_px: npt.NDArray[np.int64] | None = None, neighbours: int = 5
+    images: Images,
+    shapes_px: npt.NDArray[np.int64] | None = None,
+    neighbours: int = 5,
+    *,
+    known: int = 0,
 ) -> Scores:
     """Scores of the pairs of which a part looks alike; pairs that no transform fits are left out.
 
@@ -153,9 +162,10 @@ def alike_in_part(
         shapes_px: (N, 2) height and width of the originals: previews are stretched, and the
             stretch is undone before a similarity transform is fitted.
         neighbours: Candidates per image.
+        known: When given, the images after so many first ones are compared with those alone.
     """
     points = find_keypoints(images)
-    pairs = shared_word_pairs(points, neighbours)
+    pairs = shared_word_pairs(points, neighbours, known)
     # Larger images have finer detail to compare; small ones were blown up to the view.
     scale = FINE_SCALE if min(images.shape[1:3]) >= VIEW_PX else None
     shapes = np.full((len(images), 2), VIEW_PX) if shapes_px is None else shapes_px

@@ -149,16 +149,19 @@ def pose_free(small: Floats) -> Floats:
     return np.asarray(both.reshape(len(small), -1), np.float32)
 
 
-def nearest_pairs(descriptors: Floats, count: int) -> Pairs:
-    """(P, 2) each row with its `count` nearest others; flat memory, exact, all cores."""
+def nearest_pairs(descriptors: Floats, count: int, known: int = 0) -> Pairs:
+    """(P, 2) each row with its `count` nearest others; flat memory, exact, all cores.
+
+    When the first `known` rows are given as known, each of the rest with its nearest of those.
+    """
     from sklearn.neighbors import NearestNeighbors
 
-    count = min(count, len(descriptors) - 1)
+    count = min(count, known or len(descriptors) - 1)
     if count < 1:
         return np.empty((0, 2), np.int64)
-    index = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(descriptors)
-    neighbours = index.kneighbors(return_distance=False)
-    rows = np.repeat(np.arange(len(descriptors)), count)
+    index = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(descriptors[: known or None])
+    neighbours = index.kneighbors(descriptors[known:] if known else None, return_distance=False)
+    rows = np.repeat(np.arange(known, len(descriptors)), count)
     return unique_pairs(np.stack([rows, neighbours.ravel()], axis=1))
 
 
@@ -168,7 +171,7 @@ def unique_pairs(pairs: Pairs) -> Pairs:
     return np.unique(ordered[ordered[:, 0] < ordered[:, 1]], axis=0)
 
 
-def alike_whole(thumbs: Images, fine: Images | None = None, neighbours: int = 5) -> Scores:
+def alike_whole(thumbs: Images, fine: Images | None = None, neighbours: int = 5, *, known: int = 0) -> Scores:
     """Scores of the pairs that look alike as wholes: bursts, copies, flips, resized ones.
 
     Args:
@@ -176,11 +179,14 @@ def alike_whole(thumbs: Images, fine: Images | None = None, neighbours: int = 5)
         fine: (N, 64, 64) uint8, sharper copies where there are some: pairs that look alike at
             32 px are judged again there, for round cells are alike in all but fine detail.
         neighbours: Candidates per image and descriptor.
+        known: When given, the images after so many first ones are compared with those alone.
     """
     small = coarse(thumbs)
     plain = unit(small)
     pairs = unique_pairs(
-        np.concatenate([nearest_pairs(plain, neighbours), nearest_pairs(pose_free(small), neighbours)])
+        np.concatenate(
+            [nearest_pairs(plain, neighbours, known), nearest_pairs(pose_free(small), neighbours, known)]
+        )
     )
     pose = _best_pose(small, plain, pairs)
     scores = _judge(thumbs, pairs, pose, None)
@@ -264,14 +270,14 @@ def _best_shift(left: Floats, right: Floats) -> tuple[Rows, Rows]:
     return shifts[best // len(allowed)], shifts[best % len(allowed)]
 
 
-def alike_tiny(images: Images, neighbours: int = 5) -> Scores:
+def alike_tiny(images: Images, neighbours: int = 5, *, known: int = 0) -> Scores:
     """Scores of the most alike pairs of images too small to hold detail: all pixels, in place.
 
     Both scores are the same correlation: under 16 px there is no band between shape and noise.
     """
     pixels = to_grey(images).reshape(len(images), -1)
     flat = unit(pixels)
-    pairs = nearest_pairs(flat, neighbours)
+    pairs = nearest_pairs(flat, neighbours, known)
     score = np.empty(len(pairs), np.float32)
     for block in blocks(len(pairs), 65536):
         left, right = pairs[block].T

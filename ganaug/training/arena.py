@@ -28,13 +28,16 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from ganaug.arms import Arm, find_arms
+from ganaug.arms import Arm, check_starts, find_arms
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
-from ganaug.errors import DatasetError, SettingsError, TrainingError
+from ganaug.errors import DatasetError, ModelError, SettingsError, TrainingError
 from ganaug.evaluate import Arena, judge, score, score_classes
 from ganaug.progress import Progress, silent
-from ganaug.training.classifier import auto_steps, fit, predict_proba
+from ganaug.run import sha256_file
+from ganaug.training.classifier import AnyClassifier, auto_steps, fit, predict_proba
+from ganaug.training.discriminator_start import StartedClassifier, load_discriminator
+from ganaug.training.players import DISCRIMINATOR_FILE
 
 FITS, DATA = "fits", "data"
 _CODE = 1
@@ -56,6 +59,7 @@ class _Fit:
     config: EvaluateConfig
     steps: int
     device: str
+    discriminator: Path | None = None
 
 
 def run_arena(
@@ -66,6 +70,7 @@ def run_arena(
     config: EvaluateConfig,
     folder: Path,
     *,
+    discriminator: Path | None = None,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Arena:
@@ -82,11 +87,14 @@ def run_arena(
         folder: Gets `scores.parquet`, `per_class.parquet`, `predictions.npz` (`probability`
             (arms, seeds, N, K) float16, `labels`, `arms`, `seeds`) and `verdict.json`; and
             `fits/`, from which a killed run goes on.
+        discriminator: Folder of the base GAN, for arms that start from its discriminator.
         device: `cpu` or `cuda`; on a GPU one classifier is trained at a time, in this process.
         progress: Told of the images trained on, over all fits.
 
     Raises:
-        SettingsError: Unknown arms, or none without synthetic images.
+        SettingsError: Unknown arms, none without synthetic images, or one that starts from a
+            discriminator which is not kept.
+        ModelError: That discriminator is damaged, or of images of another shape.
         DatasetError: There are no training or no test images.
         TrainingError: A training process was killed or failed.
     """
@@ -94,13 +102,24 @@ def run_arena(
     for part, name in ((train, "training"), (test, "test")):
         if not len(part):
             raise DatasetError(f"there are no {name} images to evaluate with; look at `split.test_share`")
+    start = _start_digest(arms, discriminator, train.images.shape[1:])
     steps = auto_steps(len(train)) if config.steps == "auto" else config.steps
     # Where a run was killed its data lies here still; it is written anew, whatever it was.
     data = folder / FITS / DATA
     _write_data(data, train, synthetic, test)
     key = _key(train, synthetic, test, wanted, config, steps, device)
     fits = [
-        _Fit(arm, seed, data, _target(folder, arm, seed, key), tuple(wanted), config, steps, device)
+        _Fit(
+            arm,
+            seed,
+            data,
+            _target(folder, arm, seed, [key[arm.has_synthetic], start if arm.start != "nothing" else ""]),
+            tuple(wanted),
+            config,
+            steps,
+            device,
+            discriminator,
+        )
         for seed in range(config.seeds)
         for arm in arms
     ]
@@ -151,8 +170,22 @@ def _hash_images(into: Any, part: LabelledImages) -> None:
         into.update(np.ascontiguousarray(part.images[start : start + 4096]).data)
 
 
-def _target(folder: Path, arm: Arm, seed: int, key: Mapping[bool, str]) -> Path:
-    own = hashlib.sha256(json.dumps([asdict(arm), key[arm.has_synthetic]]).encode()).hexdigest()[:16]
+def _start_digest(arms: Sequence[Arm], folder: Path | None, image_shape: tuple[int, ...]) -> str:
+    """Hash of the discriminator that arms start from, which is read once to be sure of it."""
+    path = folder / DISCRIMINATOR_FILE if folder is not None else None
+    check_starts(arms, is_kept=path is not None and path.is_file())
+    if path is None or all(arm.start == "nothing" for arm in arms):
+        return ""
+    shape = load_discriminator(path.parent).image_shape
+    if shape != image_shape:
+        raise ModelError(
+            f"{path} was trained on images of {shape}, these are {tuple(image_shape)}; train again"
+        )
+    return sha256_file(path)
+
+
+def _target(folder: Path, arm: Arm, seed: int, key: Sequence[str]) -> Path:
+    own = hashlib.sha256(json.dumps([asdict(arm), *key]).encode()).hexdigest()[:16]
     slug = "".join(letter if letter.isalnum() else "-" for letter in arm.name)
     return folder / FITS / f"{slug}-seed{seed}-{own}.npz"
 
@@ -200,8 +233,20 @@ def _train(one: _Fit, progress: Progress) -> None:
         strength=one.config.augment,
         flips=one.config.flips,
     )
+    n_classes = len(train.class_names)
+
+    def from_discriminator(rng: torch.Generator) -> AnyClassifier:
+        assert one.discriminator is not None
+        return StartedClassifier(load_discriminator(one.discriminator), n_classes, rng=rng)
+
     model = fit(
-        recipe, len(train.class_names), seed=one.seed, steps=one.steps, device=one.device, progress=progress
+        recipe,
+        n_classes,
+        seed=one.seed,
+        steps=one.steps,
+        device=one.device,
+        progress=progress,
+        start=from_discriminator if one.arm.start == "discriminator" else None,
     )
     probability = predict_proba(model, test.images)
     beside = one.target.with_suffix(".partial")

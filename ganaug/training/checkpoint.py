@@ -99,8 +99,10 @@ def unpack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Moments and step counts of an optimiser by `<parameter number>.<name>`."""
-    state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
-    return {f"{number}.{name}": value for number, row in state.items() for name, value in row.items()}
+    state: dict[int, dict[str, Tensor | None]] = optimizer.state_dict()["state"]
+    rows = [(f"{number}.{name}", value) for number, row in state.items() for name, value in row.items()]
+    # Plain gradient descent names a momentum that it does not have.
+    return {name: value for name, value in rows if value is not None}
 
 
 def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ganaug.dataset import Images, LabelledImages
 from ganaug.errors import ModelError
 from ganaug.progress import Progress, silent
 from ganaug.training.batches import batches
+from ganaug.training.discriminator_start import StartedClassifier
 
 CLASSIFIER_FILE = "classifier.json"
 FORMAT = 1
@@ -62,6 +63,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.image_shape, self.n_classes, self.width = image_shape, n_classes, width
+        self.feature_count = FEATURES
         strides = _strides(min(image_shape[:2]))
         layers: list[nn.Module] = []
         channels, (height, breadth) = image_shape[2], image_shape[:2]
@@ -101,6 +103,9 @@ class Classifier(nn.Module):
         return self.head(features), features
 
 
+AnyClassifier = Classifier | StartedClassifier
+
+
 def _strides(size: int) -> list[int]:
     """Strides of the convolutions, down to a grid of about 4 px (2 px where all is tiny).
 
@@ -131,7 +136,8 @@ def fit(
     steps: int,
     device: str = "cpu",
     progress: Progress = silent,
-) -> Classifier:
+    start: Callable[[torch.Generator], AnyClassifier] | None = None,
+) -> AnyClassifier:
     """Train a classifier by an arm's recipe.
 
     AdamW, batches of 64, learning rate by one cycle. The same arguments give the same weights
@@ -144,6 +150,7 @@ def fit(
         steps: Training steps.
         device: `cpu` or `cuda`.
         progress: Told of the images trained on.
+        start: Makes what is trained, from a source of initial weights; None makes a `Classifier`.
 
     Returns:
         The classifier in evaluation mode, on `device`.
@@ -152,7 +159,8 @@ def fit(
         SettingsError: The recipe asks for an unknown strength of augmentation.
     """
     rng = torch.Generator().manual_seed(seed)
-    model = Classifier(tuple(recipe.images.shape[1:]), n_classes, rng=rng)
+    shape = tuple(recipe.images.shape[1:])
+    model = Classifier(shape, n_classes, rng=rng) if start is None else start(rng)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
@@ -183,7 +191,7 @@ def _to_network(images: Images, device: str) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
-def predict(model: Classifier, images: Images, batch: int = 512) -> tuple[Floats, Floats]:
+def predict(model: AnyClassifier, images: Images, batch: int = 512) -> tuple[Floats, Floats]:
     """Probabilities and features of images.
 
     Args:
@@ -192,11 +200,11 @@ def predict(model: Classifier, images: Images, batch: int = 512) -> tuple[Floats
         batch: Images at a time.
 
     Returns:
-        (N, K) float32 probabilities and (N, 128) float32 features.
+        (N, K) float32 probabilities and (N, F) float32 features, 128 of a `Classifier`.
     """
     device = str(next(model.parameters()).device)
     probabilities = [np.empty((0, model.n_classes), np.float32)]
-    features = [np.empty((0, FEATURES), np.float32)]
+    features = [np.empty((0, model.feature_count), np.float32)]
     with torch.inference_mode():
         for start in range(0, len(images), batch):
             logits, seen = model(_to_network(images[start : start + batch], device))
@@ -205,12 +213,12 @@ def predict(model: Classifier, images: Images, batch: int = 512) -> tuple[Floats
     return np.concatenate(probabilities), np.concatenate(features)
 
 
-def predict_proba(model: Classifier, images: Images) -> Floats:
+def predict_proba(model: AnyClassifier, images: Images) -> Floats:
     """(N, K) float32 probabilities of (N, H, W, C) uint8 images."""
     return predict(model, images)[0]
 
 
-def save_weights(model: Classifier, path: Path) -> None:
+def save_weights(model: AnyClassifier, path: Path) -> None:
     """Write the weights as safetensors, beside and then in place."""
     beside = path.with_suffix(".partial")
     save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, beside)

@@ -1,274 +1,228 @@
-"""The GAN game: what one step does, and how steps become a trained generator.
+"""Training a GAN: steps, looks, examinations and checkpoints, until it is good enough or time is up.
 
-`play_step` is the whole algorithm and `train` repeats it, with checkpoints and a look at the
-losses now and then. `train_base` trains one GAN on all classes; `train_class` goes on from it
-for one class and keeps the checkpoint that serves that class best.
+`step.play_step` is what one step does; `train` repeats it. Now and then it looks at the losses,
+more seldom the judge examines the samples (`judge.py`); what goes wrong is found and treated
+(`health.py`), and the weights that scored best are kept. Which GANs are trained is in `gans.py`.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ganaug.config import TrainConfig
-from ganaug.dataset import LabelledImages
 from ganaug.errors import TrainingError
 from ganaug.progress import Progress, silent
-from ganaug.training.device import resolve_device
-from ganaug.training.games import Game, Reals, make_game
-from ganaug.training.judge import load_judge
+from ganaug.training.distributed import as_the_first, average_numbers, rank_and_size, wait_for_all
+from ganaug.training.games import Game, Hand
+from ganaug.training.health import MOST_SHARE, Finding, adapt_share, diagnose, overfitting
+from ganaug.training.judge import ClassExam
 from ganaug.training.losses import LOSSES
-from ganaug.training.networks import NETWORKS, load_spec
-from ganaug.training.networks.conditioning import NetworkSpec
-from ganaug.training.networks.presets import Preset, resolve
-from ganaug.training.players import (
-    Players,
-    finish_generator,
-    leave,
-    leave_players,
-    make_players,
-    read_summary,
-    restore_players,
-    save_players,
-    take_up_players,
-)
-from ganaug.training.regularizers import gradient_penalty
+from ganaug.training.players import Players, restore_players, save_players
+from ganaug.training.step import judge as judge_images
+from ganaug.training.step import opinions, play_step
 
-METRICS_EVERY = 50
+LOOK_EVERY = 50
 """Steps between looks at the losses: each look waits for the device."""
+AUGMENT_BY = 0.2
+"""How much larger the augmented share becomes by the remedy."""
+HELD_OUT_LOOK = 64
+"""Held-out images that the discriminator is asked about at a look."""
 
-Metrics = dict[str, Tensor]
-Watcher = Callable[[Players], None]
-"""Looks at the players before the first step and after each one, as a class's judge does."""
+Watcher = Callable[[Players], dict[int, ClassExam] | None]
+"""Sees the players before the first step and after each one, as the judge does."""
 
-
-def play_step(players: Players, game: Game, preset: Preset) -> Metrics:
-    """Play one step: the discriminator learns, then the generator, on one batch of fakes.
-
-    Returns:
-        Scalars on the device: both losses, the penalties, and how often the discriminator
-        prefers the real image.
-    """
-    loss, rng = LOSSES["relativistic"], players.rng
-    batch = game.deal(preset.batch, rng)
-    z = torch.randn(preset.batch, preset.z_dim, generator=rng, device=rng.device)
-    fake = players.generator(z, batch.condition)
-    real, fake, condition = game.augment(batch, fake, rng)
-
-    # The discriminator: real above fake, with flat surroundings (R1 at reals, R2 at fakes).
-    # Both go through it as one batch, which is faster than twice half of it.
-    players.discriminator.requires_grad_(True)
-    has_penalty = players.step % preset.penalty_every == 0
-    seen = torch.cat([real, fake.detach()]).requires_grad_(has_penalty)
-    logits = players.discriminator(seen, torch.cat([condition, condition]))
-    real_logits, fake_logits = logits.chunk(2)
-    discriminator_loss = loss.discriminator(real_logits, fake_logits)
-    metrics = {
-        "discriminator_loss": discriminator_loss.detach(),
-        "prefers_real": (real_logits > fake_logits).float().mean(),
-    }
-    if has_penalty:
-        r1, r2 = (part.mean() for part in gradient_penalty(logits, seen).chunk(2))
-        # A penalty that comes seldom is as many times stronger.
-        discriminator_loss = discriminator_loss + preset.gamma / 2 * preset.penalty_every * (r1 + r2)
-        metrics |= {"r1": r1.detach(), "r2": r2.detach()}
-    players.discriminator_optimizer.zero_grad(set_to_none=True)
-    discriminator_loss.backward()  # type: ignore[no-untyped-call]
-    players.discriminator_optimizer.step()
-
-    # The generator: the same fakes, before the discriminator as it is now.
-    players.discriminator.requires_grad_(False)
-    with torch.no_grad():
-        real_logits = players.discriminator(real, condition)
-    generator_loss = loss.generator(real_logits, players.discriminator(fake, condition))
-    players.generator_optimizer.zero_grad(set_to_none=True)
-    generator_loss.backward()  # type: ignore[no-untyped-call]
-    players.generator_optimizer.step()
-
-    players.step += 1
-    players.follow(preset.ema)
-    return metrics | {"generator_loss": generator_loss.detach()}
+log = logging.getLogger("ganaug.training")
 
 
 def train(
     players: Players,
     game: Game,
-    preset: Preset,
+    config: TrainConfig,
     steps: int,
     folder: Path,
     *,
-    checkpoint_every: int,
     watch: Watcher | None = None,
     progress: Progress = silent,
 ) -> None:
     """Play so many steps, going on exactly from the newest checkpoint in the folder.
 
+    Stops earlier when a budget of `config` is used up, when the score has not become better for
+    `config.patience` examinations, or when the last remedy of a finding is to stop; why stands
+    in `players.notes["stopped"]`.
+
     Args:
         players: Freshly made; changed in place.
-        game: Deals the batches.
-        preset: The numbers.
+        game: Deals the hands.
+        config: Budgets, patience, how often checkpoints are written.
         steps: Steps in all, those before a kill included.
         folder: Where the checkpoints lie.
-        checkpoint_every: Steps between checkpoints.
-        watch: Called before the first step and after each one.
+        watch: Called before the first step and after each one; the judge.
         progress: Told the images done and to do.
 
     Raises:
-        TrainingError: A loss was not a number twice, the second time at half the learning rate.
+        TrainingError: Training diverged again and again, or not even one image fits the memory.
     """
-    means = _Means()
+    if config.max_images:
+        steps = min(steps, max(1, config.max_images // players.preset.batch))
     if not restore_players(players, folder):
         if watch is not None:
             watch(players)
-        save_players(players, folder)
+        _save(players, folder)
+    means = _Means()
     started, seconds_before = time.monotonic(), players.notes["seconds"]
-    while players.step < steps:
-        means.add(play_step(players, game, preset))
-        is_due = players.step % checkpoint_every == 0 or players.step == steps
-        if is_due or players.step % METRICS_EVERY == 0:
-            progress(players.step * preset.batch, steps * preset.batch)
-            latest = means.take()
-            if not all(map(math.isfinite, latest.values())):
-                _roll_back(players, folder, latest)
-                continue
-            players.notes["curves"] += [[players.step, name, value] for name, value in latest.items()]
-        if watch is not None:
-            watch(players)
-        if is_due:
-            players.notes["seconds"] = seconds_before + time.monotonic() - started
-            save_players(players, folder)
+    while players.step < steps and "stopped" not in players.notes:
+        if players.preset.is_transitional:
+            players.condition_strength(min(max(4 * players.step / steps - 1, 0.0), 1.0))
+        try:
+            means.add(play_step(players, game, players.preset))
+        except torch.OutOfMemoryError as error:
+            _halve(players, folder, error)
+            continue
+        examined = watch(players) if watch is not None else None
+        is_due = players.step % config.checkpoint_every == 0 or players.step == steps
+        if is_due or examined is not None or players.step % LOOK_EVERY == 0:
+            players.notes["seconds"] = as_the_first(seconds_before + time.monotonic() - started)
+            progress(players.step * players.preset.batch, steps * players.preset.batch)
+            _look(players, game, means.take())
+            found = _diagnose(players, steps, is_exam=examined is not None)
+            if found:
+                _treat(players, found, folder, acts=config.remedies)
+            elif is_due:
+                _save(players, folder)
+            _stop_where_enough(players, config)
+    players.condition_strength(1.0)
 
 
-def train_base(
-    train_data: LabelledImages,
-    config: TrainConfig,
-    folder: Path,
-    *,
-    device: str = "auto",
-    progress: Progress = silent,
-) -> dict[str, Any]:
-    """Train one conditional GAN on all classes, with every class drawn equally often.
+def _diagnose(players: Players, steps: int, *, is_exam: bool) -> list[Finding]:
+    done = players.step / steps
+    found = diagnose(players.notes, players.step, done, at="look")
+    return found + (diagnose(players.notes, players.step, done, at="exam") if is_exam else [])
 
-    A call that was killed and is made again goes on from the last checkpoint in `folder`.
 
-    Args:
-        train_data: Real training images.
-        config: The training settings.
-        folder: Gets `generator.safetensors`, `network.json`, `curves.parquet`,
-            `players.safetensors` (for specialists to go on from) and `summary.json`.
-        device: `auto`, `cpu` or `cuda`.
-        progress: Told the images done and to do.
+def _look(players: Players, game: Game, means: dict[str, float]) -> None:
+    """Note the means of the metrics, and ask the discriminator about held-out images."""
+    dealt = game.deal_held_out(HELD_OUT_LOOK, players.rng, players.share)
+    if dealt is not None:
+        means |= _ask_about_held_out(players, *dealt)
+        if players.preset.is_adaptive:
+            players.share = adapt_share(players.share, means["overfitting"], players.least_share)
+    means["augmented_share"] = players.share
+    players.notes["curves"] += [[players.step, name, value] for name, value in means.items()]
 
-    Returns:
-        The summary: recipe and why, resolved settings, steps, seconds, images per second.
 
-    Raises:
-        DeviceError: `cuda` was asked for and is not there.
-        TrainingError: There is nothing to learn from, or training diverged twice.
-    """
-    done = read_summary(folder)
-    if done is not None:
-        return done
-    folder.mkdir(parents=True, exist_ok=True)
-    device = resolve_device(device)
-    recipe, why, preset = resolve(config, _image_shape(train_data), len(train_data), device)
-    reals = Reals(train_data, device)
-    spec = NetworkSpec(preset.network, _image_shape(train_data), reals.class_ids, preset.z_dim, preset.width)
-    players, game = (
-        make_players(spec, preset, config.seed, device),
-        make_game(NETWORKS[spec.network].kind, reals, preset),
+@torch.no_grad()
+def _ask_about_held_out(players: Players, hand: Hand, real: Tensor) -> dict[str, float]:
+    """How the discriminator treats held-out images beside training images and fakes."""
+    fake, condition = players.generator(hand.z, hand.condition), hand.seen_condition()
+    real_scores, held_out_scores, fake_scores = (
+        judge_images(players.discriminator, hand.augmentation.apply(images), condition)
+        for images in (real, hand.real, fake)
     )
-    train(
-        players,
-        game,
-        preset,
-        preset.steps,
-        folder,
-        checkpoint_every=config.checkpoint_every,
-        progress=progress,
+    called = opinions(held_out_scores, fake_scores, LOSSES[players.preset.loss])["called_real"]
+    flat = (scores.flatten().cpu().numpy() for scores in (real_scores, held_out_scores, fake_scores))
+    return {"held_out_called_real": float(called), "overfitting": overfitting(*flat)}
+
+
+def _treat(players: Players, found: list[Finding], folder: Path, *, acts: bool) -> None:
+    """Apply the remedies, note the findings, and save what training goes on from."""
+    findings = players.notes["findings"]
+    for finding in found:
+        log.warning("%s", finding.sentence() if acts else f"{finding.sentence()} (not done: train.remedies)")
+        findings.append({**finding.to_dict(), "remedy": finding.remedy if acts else "none"})
+    remedies = {finding.remedy for finding in found} if acts else set()
+    is_broken = any(finding.value == math.inf for finding in found) and not acts
+    stops = [finding.detector for finding in found if acts and finding.remedy == "stop"]
+    if is_broken or "divergence" in stops:
+        if not players.kept:
+            raise _diverged(players)
+        stops.append("divergence")
+    rate, slow, least = players.rate, players.discriminator_rate, players.least_share
+    if "roll back" in remedies or "divergence" in stops:
+        _go_back(players, folder)
+        rate /= 2
+    if "lower the learning rates" in remedies:
+        rate /= 2
+    if "slow the discriminator" in remedies:
+        slow /= 4
+    if "augment more" in remedies:
+        least = min(least + AUGMENT_BY, MOST_SHARE)
+    players.set_rates(rate, slow)
+    players.least_share, players.share = least, max(players.share, least)
+    if stops:
+        players.notes["stopped"] = f"{', '.join(dict.fromkeys(stops))} did not end"
+    _save(players, folder)
+
+
+def _go_back(players: Players, folder: Path) -> None:
+    """Restore the last checkpoint, but for what was found and what scored best since."""
+    keeps = {"findings", "seconds", "best_score", "best_step"}
+    kept, notes = players.kept, {key: players.notes[key] for key in keeps if key in players.notes}
+    restore_players(players, folder)
+    players.kept = kept
+    players.notes |= notes
+
+
+def _diverged(players: Players) -> TrainingError:
+    times = sum(row["detector"] == "divergence" for row in players.notes["findings"])
+    return TrainingError(
+        f"training diverged: a loss exploded or became no number by step {players.step}, {times} times in all, "
+        f"the last at a learning rate of {players.learning_rate:g}. Lower train.learning_rate (try "
+        f"{players.learning_rate / 4:g}), raise the weights of r1 and r2 in train.regularizers, or leave "
+        "train.remedies on."
     )
-    summary = {"recipe": recipe, "why": why, "device": device, **_account(players, preset)}
-    leave_players(players, folder)
-    generator = finish_generator(spec, players.average, reals, spec.class_ids, config.seed)
-    leave(folder, generator, players, summary)
-    return summary
 
 
-def train_class(
-    train_data: LabelledImages,
-    class_id: int,
-    base: Path,
-    classifiers: Path,
-    config: TrainConfig,
-    folder: Path,
-    *,
-    device: str = "auto",
-    progress: Progress = silent,
-) -> dict[str, Any]:
-    """Go on from the base for one class, which gets half of the draws, and keep the best.
+def _stop_where_enough(players: Players, config: TrainConfig) -> None:
+    """Note why training stops, when it does."""
+    notes = players.notes
+    if config.max_seconds is not None and notes["seconds"] >= config.max_seconds:
+        notes["stopped"] = f"train.max_seconds ({config.max_seconds:g}) are used up"
+    later = [exam["step"] for exam in notes["exams"] if exam["step"] > notes.get("best_step", math.inf)]
+    if config.patience and len(later) >= config.patience:
+        notes["stopped"] = (
+            f"no better score in {len(later)} examinations since step {notes['best_step']} (train.patience)"
+        )
 
-    At a few steps, the base as it is first, the class is scored on the training side (see
-    `judge.py`); the best of these becomes the class's generator, so that by that score it is
-    never worse than the base.
 
-    Args:
-        train_data: Real training images, of all classes.
-        class_id: The class that gets its own generator.
-        base: Folder that `train_base` left.
-        classifiers: Folder of the screening classifiers.
-        config: The training settings.
-        folder: Gets the same files as the base's, without the players.
-        device: `auto`, `cpu` or `cuda`.
-        progress: Told the images done and to do.
-
-    Returns:
-        The summary of `train_base` with `scores` (per step) and `best_step`.
-
-    Raises:
-        DeviceError: `cuda` was asked for and is not there.
-        ModelError: The base is missing or damaged.
-        TrainingError: Training diverged twice.
-    """
-    done = read_summary(folder)
-    if done is not None:
-        return done
-    folder.mkdir(parents=True, exist_ok=True)
-    device = resolve_device(device)
-    recipe, why, preset = resolve(config, _image_shape(train_data), len(train_data), device)
-    reals, spec = Reals(train_data, device), load_spec(base)
-    # The class id is part of the seed: two classes with the same draws would be no two trials.
-    players = make_players(spec, preset, config.seed + 1000 * (class_id + 1), device)
-    take_up_players(players, base)
-    game = make_game(NETWORKS[spec.network].kind, reals, preset, focus=reals.class_ids.index(class_id))
-    judge = load_judge(classifiers, train_data, reals, class_id, spec, preset.class_steps, config.seed)
-    train(
-        players,
-        game,
-        preset,
-        preset.class_steps,
-        folder,
-        checkpoint_every=config.checkpoint_every,
-        watch=judge,
-        progress=progress,
-    )
-    players.average.load_state_dict(players.kept)
-    summary = {"recipe": recipe, "why": why, "device": device, **_account(players, preset)}
-    summary |= {
-        "class_id": class_id,
-        "scores": players.notes["scores"],
-        "best_step": players.notes["best_step"],
+def _halve(players: Players, folder: Path, error: torch.OutOfMemoryError) -> None:
+    """Go back to the last checkpoint and play each batch in twice as many parts."""
+    accumulate = 2 * players.accumulate
+    if accumulate > players.preset.batch or rank_and_size()[1] > 1:
+        raise TrainingError(
+            f"out of memory with {players.preset.batch // players.accumulate} images at a time; "
+            "lower train.batch or train.width"
+        ) from error
+    # Half a step may be done: only the checkpoint is a whole state.
+    restore_players(players, folder)
+    players.accumulate = accumulate
+    finding = {
+        "detector": "out of memory",
+        "meaning": f"a batch of {players.preset.batch} does not fit",
+        "step": players.step,
+        "value": accumulate,
+        "threshold": 1,
+        "remedy": f"batches are played in {accumulate} parts from here on",
     }
-    generator = finish_generator(spec, players.average, reals, (class_id,), config.seed)
-    leave(folder, generator, players, summary)
-    return summary
+    log.warning("step %d: out of memory: %s, %s", players.step, finding["meaning"], finding["remedy"])
+    players.notes["findings"].append(finding)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    _save(players, folder)
+
+
+def _save(players: Players, folder: Path) -> None:
+    """Write a checkpoint; of several processes the first alone does, when all have read the last."""
+    wait_for_all()
+    if rank_and_size()[0] == 0:
+        save_players(players, folder)
 
 
 class _Means:
@@ -278,44 +232,14 @@ class _Means:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = defaultdict(int)
 
-    def add(self, metrics: Metrics) -> None:
+    def add(self, metrics: dict[str, Tensor]) -> None:
         for name, value in metrics.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] += 1
 
     def take(self) -> dict[str, float]:
-        """Means since the last take."""
-        means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
+        """Means since the last take, over all processes."""
+        sums = average_numbers(self.sums)
+        means = {name: float(value) / self.counts[name] for name, value in sums.items()}
         self.sums, self.counts = {}, defaultdict(int)
         return means
-
-
-def _roll_back(players: Players, folder: Path, means: dict[str, float]) -> None:
-    """Go back to the last checkpoint at half the learning rate; a second time is one too many."""
-    broken, at = sorted(name for name, value in means.items() if not math.isfinite(value)), players.step
-    if players.notes["rollbacks"]:
-        raise TrainingError(
-            f"{' and '.join(broken)} became infinite or not a number by step {at}, again after going back "
-            f"to the last checkpoint with half the learning rate ({players.learning_rate:g}). "
-            f"Lower train.learning_rate (try {players.learning_rate / 4:g}) or raise train.gamma."
-        )
-    restore_players(players, folder)
-    players.set_learning_rate(players.learning_rate / 2)
-    players.notes["rollbacks"] += 1
-    save_players(players, folder)
-
-
-def _account(players: Players, preset: Preset) -> dict[str, Any]:
-    seconds = max(players.notes["seconds"], 1e-9)
-    return {
-        "steps": players.step,
-        "seconds": round(seconds, 2),
-        "images_per_s": round(players.step * preset.batch / seconds, 1),
-        "rollbacks": players.notes["rollbacks"],
-        "settings": asdict(preset),
-    }
-
-
-def _image_shape(data: LabelledImages) -> tuple[int, int, int]:
-    _, height, width, channels = data.images.shape
-    return int(height), int(width), int(channels)

@@ -32,6 +32,43 @@ def test_images_of_a_batch_are_treated_differently() -> None:
     assert len({tuple(one.flatten().tolist()) for one in treated}) == 8
 
 
+def test_flips_and_quarter_turns_move_pixels_and_change_none() -> None:
+    images = torch.rand(64, 3, 8, 8, generator=_rng())
+    flipped = draw_augmentation(64, 8, 8, Strength(flip=True), _rng()).apply(images)
+    turned = draw_augmentation(64, 8, 8, Strength(quarter_turns=True), _rng()).apply(images)
+    ways = [torch.rot90(images, times, (2, 3)) for times in range(4)]
+
+    def same(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return (one - other).abs().amax(dim=(1, 2, 3)) < 1e-4
+
+    mirrored, kept = same(flipped, images.flip(3)), same(flipped, images)
+    assert (mirrored | kept).all()
+    assert 16 < mirrored.sum() < 48
+    found = torch.stack([same(turned, way) for way in ways])
+    assert found.any(dim=0).all()
+    assert found.any(dim=1).all()
+    # A quarter turn would pull black borders into an image that is not square.
+    wide = torch.rand(64, 1, 8, 12, generator=_rng())
+    halves = draw_augmentation(64, 8, 12, Strength(quarter_turns=True), _rng()).apply(wide)
+    assert (same(halves, wide) | same(halves, torch.rot90(wide, 2, (2, 3)))).all()
+
+
+def test_colour_is_of_colour_images_and_leaves_alpha_alone() -> None:
+    grey, rgba = torch.rand(8, 1, 8, 8, generator=_rng()), torch.rand(8, 4, 8, 8, generator=_rng())
+    choice = draw_augmentation(8, 8, 8, Strength(colour=0.5), _rng())
+    assert torch.equal(choice.apply(grey), grey)
+    treated = choice.apply(rgba)
+    assert torch.equal(treated[:, 3], rgba[:, 3])
+    torch.testing.assert_close(treated[:, :3].mean(1), rgba[:, :3].mean(1))
+    assert not torch.allclose(treated, rgba)
+
+
+def test_a_part_of_the_choices_treats_a_part_of_the_images_alike() -> None:
+    images = torch.rand(12, 3, 8, 8, generator=_rng())
+    choice = draw_augmentation(12, 8, 8, replace(ALL, colour=0.3, flip=True), _rng())
+    torch.testing.assert_close(choice.part(slice(4, 9)).apply(images[4:9]), choice.apply(images)[4:9])
+
+
 @pytest.mark.parametrize("kind", ["shift", "turn", "zoom", "light", "contrast", "cutout"])
 def test_each_kind_changes_images_and_passes_gradients(kind: str) -> None:
     images = (torch.rand(8, 1, 12, 12, generator=_rng()) * 2 - 1).requires_grad_()

@@ -3,10 +3,14 @@
 An architecture is two `nn.Module`s with `forward(z, condition)` and `forward(images, condition)`.
 The condition is a class index for class-conditional ones and a real image of the class for
 exemplar-conditional ones; `ConditionalGenerator` puts the dataset's class ids in front.
+
+A class-conditional generator lays its code out as latent first, class vector second, so that a
+layer which may not see the class takes the first columns. The discriminators' side is heads.py.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,8 +19,20 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 Kind = Literal["class-conditional", "exemplar-conditional"]
+Conditioning = Literal["none", "embedding", "projection", "normalisation", "classes"]
+"""How the class reaches the networks.
+
+none: not at all (Goodfellow et al. 2014, arXiv:1406.2661);
+embedding: a class vector beside the latent, and beside the image (Mirza & Osindero 2014, arXiv:1411.1784);
+projection: beside the latent; the score adds an inner product of features and a class vector
+    (Miyato & Koyama 2018, arXiv:1802.05637);
+normalisation: scale and shift of normalised maps (Dumoulin et al. 2017, arXiv:1610.07629; de Vries
+    et al. 2017, arXiv:1707.00683); the score as with projection;
+classes: beside the latent; the discriminator tells K classes and "fake" apart (Odena 2016, arXiv:1606.01583).
+"""
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,9 @@ class NetworkSpec:
         z_dim: Length of the latent vector.
         width: Units of an MLP layer, or channels of the widest-resolution convolution.
         exemplar_counts: Exemplars per class of `class_ids`; None when class-conditional.
+        conditioning: How the class reaches class-conditional networks.
+        unconditional_px: Class-conditional convolutions see the class only at maps whose longer
+            side is greater; 0: everywhere (Khorram et al. 2024, arXiv:2402.17065).
     """
 
     network: str
@@ -38,6 +57,8 @@ class NetworkSpec:
     z_dim: int
     width: int
     exemplar_counts: tuple[int, ...] | None = None
+    conditioning: Conditioning = "projection"
+    unconditional_px: int = 0
 
     def save(self, path: Path, **notes: object) -> None:
         """Write the spec as JSON, with notes (the resolved settings) beside it."""
@@ -55,7 +76,125 @@ class NetworkSpec:
             z_dim=tree["z_dim"],
             width=tree["width"],
             exemplar_counts=None if counts is None else tuple(counts),
+            conditioning=tree.get("conditioning", "projection"),
+            unconditional_px=tree.get("unconditional_px", 0),
         )
+
+
+class ClassEmbedding(nn.Module):
+    """A vector per class, faded in by `strength`.
+
+    Attributes:
+        table: (K, dim) standard normal at first.
+        strength: Scalar in the state; at 0 all classes are one, at 1 they are told apart. The
+            trainer moves it from 0 to 1 for transitional conditioning.
+
+    Source:
+        Shahbazi et al. 2022, arXiv:2201.06578 (strength).
+    """
+
+    strength: Tensor
+
+    def __init__(self, count: int, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.empty(count, dim))
+        nn.init.normal_(self.table)
+        self.register_buffer("strength", torch.ones(()))
+
+    def forward(self, class_index: Tensor) -> Tensor:
+        """(N,) class positions to (N, dim)."""
+        vectors: Tensor = self.strength * embedding(class_index, self.table)
+        return vectors
+
+    def subset(self, positions: Sequence[int]) -> ClassEmbedding:
+        """A copy that knows only the classes at these positions, in this order."""
+        kept = copy.deepcopy(self)
+        rows = self.table.detach()[list(positions)]
+        kept.table = nn.Parameter(rows, requires_grad=self.table.requires_grad)
+        return kept
+
+
+class Shift(nn.Module):
+    """Adds to each channel what the code says."""
+
+    def __init__(self, columns: int, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(columns, channels)
+
+    def forward(self, h: Tensor, code: Tensor) -> Tensor:
+        """(N, C, ...) and (N, columns or more) to (N, C, ...)."""
+        shift: Tensor = self.linear(code[:, : self.linear.in_features])
+        return h + shift[(...,) + (None,) * (h.dim() - 2)]
+
+
+class ScaleShift(nn.Module):
+    """Conditional normalisation: normalises, then scales and shifts each channel by the code.
+
+    Source:
+        Dumoulin et al. 2017, arXiv:1610.07629, equation 5; the scales come from linear layers,
+        as in de Vries et al. 2017, arXiv:1707.00683, so that they too are a matter of the class vector.
+    """
+
+    def __init__(self, columns: int, channels: int, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        # One group: as layer normalisation, it needs no other image of the batch.
+        self.norm = nn.GroupNorm(1, channels, affine=False) if norm is None else norm
+        self.linear = nn.Linear(columns, 2 * channels)
+
+    def forward(self, h: Tensor, code: Tensor) -> Tensor:
+        """(N, C, ...) and (N, columns or more) to (N, C, ...)."""
+        both: Tensor = self.linear(code[:, : self.linear.in_features])
+        scale, shift = both[(...,) + (None,) * (h.dim() - 2)].chunk(2, dim=1)
+        normalised: Tensor = self.norm(h)
+        return normalised * (1.0 + scale) + shift
+
+
+def embed_classes(spec: NetworkSpec) -> ClassEmbedding | None:
+    """The generator's class vectors, as long as the latent; None when it sees no class."""
+    return None if spec.conditioning == "none" else ClassEmbedding(len(spec.class_ids), spec.z_dim)
+
+
+def join(z: Tensor, embed: ClassEmbedding | None, class_index: Tensor) -> Tensor:
+    """The code: (N, z_dim) latents, and the class vectors after them where there are any."""
+    return z if embed is None else torch.cat([z, embed(class_index)], dim=1)
+
+
+def code_columns(spec: NetworkSpec, size: tuple[int, int] | None = None) -> int:
+    """Columns of the code that a layer may see: the latent, and the class vector where it may enter.
+
+    Args:
+        spec: Says where that is.
+        size: (height, width) of the layer's map; None for perceptrons, which see it everywhere.
+    """
+    is_early = size is not None and max(size) <= spec.unconditional_px
+    return spec.z_dim if spec.conditioning == "none" or is_early else 2 * spec.z_dim
+
+
+def first_columns(spec: NetworkSpec, size: tuple[int, int] | None = None) -> int:
+    """Columns of the code that the first layer sees: no class where normalisation brings it in."""
+    return spec.z_dim if spec.conditioning == "normalisation" else code_columns(spec, size)
+
+
+def enters_late(spec: NetworkSpec, size: tuple[int, int]) -> bool:
+    """Whether the class may enter at this map after it was kept out of smaller ones."""
+    return spec.conditioning != "none" and 0 < spec.unconditional_px < max(size)
+
+
+def modulation(
+    spec: NetworkSpec, channels: int, size: tuple[int, int] | None = None, norm: nn.Module | None = None
+) -> Shift | ScaleShift:
+    """What brings the code to a map again: conditional normalisation if asked for, else a shift.
+
+    Args:
+        spec: Says which.
+        channels: Of the map.
+        size: (height, width) of the map; None for perceptrons.
+        norm: Normalisation without weights of its own; None for one over the whole map.
+    """
+    columns = code_columns(spec, size)
+    if spec.conditioning == "normalisation":
+        return ScaleShift(columns, channels, norm)
+    return Shift(columns, channels)
 
 
 class ConditionalGenerator(nn.Module):

@@ -1,93 +1,136 @@
-"""dcgan: class-conditional strided convolutions, for images from 16 px.
+"""dcgan: strided and transposed convolutions with batch normalisation, for images from 16 px.
 
-Every resolution has one plain convolution: stride 2 on the way down, bilinear doubling on
-the way up, which leaves no checkerboard and which ONNX Runtime runs fast on CPUs. The full
-resolution sees few channels: a wide convolution there would cost as much as all the others
-together, and dealing channels out to pixels (sub-pixel convolution) left a lasting checkerboard.
-There is no normalisation: batch statistics of a few rare images would say little, and the
-gradient penalties keep training stable without it.
+No fully connected hidden layers, ReLU and LeakyReLU, initial weights from N(0, 0.02). Scores
+depend on the other images of the batch, and the generator has running statistics.
 
 Source:
-    Radford et al. 2016, arXiv:1511.06434; projection: Miyato & Koyama 2018, arXiv:1802.05637.
+    Radford et al. 2016, arXiv:1511.06434. Sides that are not powers of two are cropped after
+    each doubling; the class enters as the spec's conditioning says.
 """
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, leaky_relu
+from torch.nn.functional import leaky_relu, relu
 
-from ganaug.training.networks.conditioning import NetworkSpec, ladder
+from ganaug.training.networks.conditioning import (
+    NetworkSpec,
+    embed_classes,
+    enters_late,
+    first_columns,
+    join,
+    ladder,
+    modulation,
+)
+from ganaug.training.networks.heads import Head, class_plane
+from ganaug.training.networks.strided import SLOPE, channels_at, narrow_channels
 
-SLOPE = 0.2
-
-
-def channels_at(level: int, width: int) -> int:
-    """Channels at `level` halvings below the image: doubling, to eight times the width at most."""
-    return width << min(level, 3)
-
-
-def narrow_channels(width: int) -> int:
-    """Channels at the full resolution of a generator."""
-    return max(width // 2, 8)
+DEVIATION = 0.02
+"""Of the initial weights."""
 
 
 class Generator(nn.Module):
-    """Latent and class embedding to the smallest map, then up one resolution at a time."""
+    """Latent and class vector to the smallest map, then doubled until it is the image."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.sizes = ladder(*spec.image_shape[:2])
-        top = len(self.sizes) - 1
-        plan = [channels_at(level - 1, spec.width) for level in range(top, 0, -1)]
-        self.embed = nn.Embedding(len(spec.class_ids), spec.z_dim)
-        self.start = nn.Linear(2 * spec.z_dim, plan[0] * math.prod(self.sizes[-1]))
-        self.convs = nn.ModuleList(nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(plan))
-        # The latent is given again at each resolution as a bias per channel: details need not
-        # be carried up from the smallest map.
-        self.styles = nn.ModuleList(nn.Linear(2 * spec.z_dim, after) for after in plan[1:])
-        self.narrow = nn.Conv2d(plan[-1], narrow_channels(spec.width), 3, padding=1)
-        self.last = nn.Conv2d(narrow_channels(spec.width), spec.image_shape[2], 3, padding=1)
+        top, channels = len(self.sizes) - 1, spec.image_shape[2]
+        # Where the class waits for the full resolution, that one needs a layer to meet it in.
+        is_late = enters_late(spec, self.sizes[0])
+        end = narrow_channels(spec.width) if is_late else channels
+        plan = [*(channels_at(level - 1, spec.width) for level in range(top, 0, -1)), end]
+        self.embed = embed_classes(spec)
+        self.start = nn.ConvTranspose2d(first_columns(spec, self.sizes[-1]), plan[0], self.sizes[-1])
+        self.convs = nn.ModuleList(
+            nn.ConvTranspose2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(plan)
+        )
+        normed = plan if is_late else plan[:-1]
+        ways = zip(normed, self.sizes[::-1], strict=False)
+        self.norms = nn.ModuleList(BatchNorm(spec, count, size) for count, size in ways)
+        self.last = nn.Conv2d(end, channels, 3, padding=1) if is_late else None
+        initialise(self.start, *self.convs, *([] if self.last is None else [self.last]))
 
     def forward(self, z: Tensor, class_index: Tensor) -> Tensor:
         """(N, z_dim) and (N,) class positions to (N, C, H, W) in [-1, 1]."""
-        code = torch.cat([z, self.embed(class_index)], dim=1)
-        h = leaky_relu(self.start(code), SLOPE).view(z.shape[0], -1, *self.sizes[-1])
-        for conv, style, size in zip(self.convs, self.styles, self.sizes[-2:0:-1], strict=True):
-            h = interpolate(h, size=size, mode="bilinear", align_corners=False)
-            h = leaky_relu(conv(h) + style(code)[:, :, None, None], SLOPE)
-        h = leaky_relu(self.narrow(h), SLOPE)
-        h = interpolate(h, size=self.sizes[0], mode="bilinear", align_corners=False)
-        return torch.tanh(self.last(h))
+        code = join(z, self.embed, class_index)
+        h = self.start(code[:, : self.start.in_channels, None, None])
+        for number, (conv, (height, width)) in enumerate(zip(self.convs, self.sizes[-2::-1], strict=True)):
+            h = conv(relu(self.norms[number](h, code)))[:, :, :height, :width]
+        if self.last is not None:
+            h = self.last(relu(self.norms[-1](h, code)))
+        return torch.tanh(h)
 
 
 class Discriminator(nn.Module):
-    """Image and class to a score: how real, plus how well it fits the class (projection)."""
+    """Image and class to a score, which depends on the batch.
+
+    Attributes:
+        feature_count: F, length of what `features` gives.
+    """
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         height, width, channels = spec.image_shape
-        sizes = ladder(height, width)
-        plan = [channels, *(channels_at(level, spec.width) for level in range(len(sizes) - 1))]
+        levels = len(ladder(height, width)) - 1
+        self.feature_count = 4 * spec.width
+        self.plane = class_plane(spec)
+        seen = channels if self.plane is None else channels + 1
+        plan = [seen, *(channels_at(level, spec.width) for level in range(levels))]
         self.convs = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(plan)
+            nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(plan)
         )
-        features = 4 * spec.width
-        self.head = nn.Linear(plan[-1] * math.prod(sizes[-1]), features)
-        self.score = nn.Linear(features, 1)
-        self.project = nn.Embedding(len(spec.class_ids), features)
-        # The class counts for nothing at first: what is real is learned from all classes.
-        nn.init.zeros_(self.project.weight)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(count) for count in plan[2:])
+        self.last = nn.Conv2d(plan[-1], self.feature_count, (height >> levels, width >> levels))
+        self.head = Head(spec, self.feature_count)
+        initialise(*self.convs, self.last, self.head.score)
 
     def forward(self, images: Tensor, class_index: Tensor) -> Tensor:
         """(N, C, H, W) and (N,) class positions to (N,) scores; higher means more real."""
-        h = images
-        for conv in self.convs:
-            h = leaky_relu(conv(h), SLOPE)
-        h = leaky_relu(self.head(h.flatten(1)), SLOPE)
-        fits = (self.project(class_index) * h).sum(1) / math.sqrt(h.shape[1])
-        score: Tensor = self.score(h).squeeze(1) + fits
+        score: Tensor = self.head(self.features(images, class_index), class_index)
         return score
+
+    def features(self, images: Tensor, class_index: Tensor) -> Tensor:
+        """(N, C, H, W) and (N,) class positions to (N, F), what the score is made of."""
+        return self._judge(images if self.plane is None else self.plane(images, class_index))
+
+    def classify(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, K + 1) logits of the classes and, last, of "fake"."""
+        return self.head.classify(self._judge(images))
+
+    def _judge(self, h: Tensor) -> Tensor:
+        for number, conv in enumerate(self.convs):
+            h = conv(h)
+            if number > 0:
+                h = self.norms[number - 1](h)
+            h = leaky_relu(h, SLOPE)
+        return leaky_relu(self.last(h), SLOPE).flatten(1)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation of a generator's map, and the class where it enters here."""
+
+    def __init__(self, spec: NetworkSpec, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        is_conditional = spec.conditioning == "normalisation"
+        norm = nn.BatchNorm2d(channels, affine=not is_conditional)
+        self.norm = modulation(spec, channels, size, norm) if is_conditional else norm
+        is_late = enters_late(spec, size) and not is_conditional
+        self.style = modulation(spec, channels, size) if is_late else None
+
+    def forward(self, h: Tensor, code: Tensor) -> Tensor:
+        """(N, C, H, W) and (N, columns) to (N, C, H, W)."""
+        h = self.norm(h) if isinstance(self.norm, nn.BatchNorm2d) else self.norm(h, code)
+        return h if self.style is None else self.style(h, code)
+
+
+def initialise(*layers: nn.Module) -> None:
+    """Draw the layers' weights from N(0, 0.02), as the paper does; biases start at 0."""
+    for layer in layers:
+        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+        nn.init.normal_(layer.weight, std=DEVIATION)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

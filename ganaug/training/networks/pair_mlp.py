@@ -46,10 +46,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Two images to a score: are they two different real images of one class? It sees no label."""
+    """Two images to a score: are they two different real images of one class? It sees no label.
+
+    Attributes:
+        feature_count: F, length of what `features` gives.
+    """
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
+        self.feature_count = spec.width
         pixels = math.prod(spec.image_shape)
         self.first = nn.Linear(3 * pixels, spec.width)
         self.hidden = nn.ModuleList(nn.Linear(spec.width, spec.width) for _ in range(2))
@@ -57,10 +62,14 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, exemplar: Tensor) -> Tensor:
         """(N, C, H, W) judged images and the exemplars before them to (N,) scores."""
+        score: Tensor = self.score(self.features(images, exemplar)).squeeze(1)
+        return score
+
+    def features(self, images: Tensor, exemplar: Tensor) -> Tensor:
+        """(N, C, H, W) judged images and the exemplars before them to (N, F)."""
         # The difference is given too: that two images are the same is then easy to see.
         both = torch.cat([exemplar, images, images - exemplar], dim=1).flatten(1)
         h = leaky_relu(self.first(both), SLOPE)
         for layer in self.hidden:
             h = (h + leaky_relu(layer(h), SLOPE)) * math.sqrt(0.5)
-        score: Tensor = self.score(h).squeeze(1)
-        return score
+        return h

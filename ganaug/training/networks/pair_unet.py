@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, leaky_relu
 
 from ganaug.training.networks.conditioning import NetworkSpec, ladder
-from ganaug.training.networks.dcgan import SLOPE, channels_at, narrow_channels
+from ganaug.training.networks.strided import SLOPE, channels_at, narrow_channels
 
 
 class Generator(nn.Module):
@@ -65,10 +65,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Two images to a score: are they two different real images of one class? It sees no label."""
+    """Two images to a score: are they two different real images of one class? It sees no label.
+
+    Attributes:
+        feature_count: F, length of what `features` gives.
+    """
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
+        self.feature_count = 4 * spec.width
         height, width, channels = spec.image_shape
         sizes = ladder(height, width)
         plan = [3 * channels, *(channels_at(level, spec.width) for level in range(len(sizes) - 1))]
@@ -80,10 +85,13 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, exemplar: Tensor) -> Tensor:
         """(N, C, H, W) judged images and the exemplars before them to (N,) scores."""
+        score: Tensor = self.score(self.features(images, exemplar)).squeeze(1)
+        return score
+
+    def features(self, images: Tensor, exemplar: Tensor) -> Tensor:
+        """(N, C, H, W) judged images and the exemplars before them to (N, F)."""
         # The difference is given too: that two images are the same is then easy to see.
         h = torch.cat([exemplar, images, images - exemplar], dim=1)
         for conv in self.convs:
             h = leaky_relu(conv(h), SLOPE)
-        h = leaky_relu(self.head(h.flatten(1)), SLOPE)
-        score: Tensor = self.score(h).squeeze(1)
-        return score
+        return leaky_relu(self.head(h.flatten(1)), SLOPE)
