@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 from rich.console import Console
@@ -32,6 +32,7 @@ _EXTRAS = {
     "albumentations": "train",
     "onnx": "train",
     "safetensors": "train",
+    "torchmetrics": "train",
     "cv2": "data",
     "sklearn": "data",
     "scipy": "data",
@@ -221,6 +222,56 @@ def models(name: str | None = None, *, store: Path = Path("exported")) -> None:
     console.print(table)
     if damaged:
         raise SystemExit(EXIT_ERROR)
+
+
+@app.command(name="evaluate-generator")
+def evaluate_generator(
+    *path: Rest,
+    model: str | None = None,
+    run_dir: RunDir = None,
+    device: DeviceName = None,
+    count: int = 500,
+    seeds: int = 1,
+    synthetic: Literal["produced", "screened"] = "produced",
+    held_out: Literal["fold", "test"] = "fold",
+    score: bool = True,
+) -> None:
+    """Measure how good the generators are: Fréchet and kernel distance, precision and recall, CAS, memorisation.
+
+    On a run whose `train` and `export` are done, from its exported generators; the numbers go to
+    `quality/quality.json` in the run folder too. With `--model`, on a published model: a
+    classifier is trained on the dataset first, and nothing is written.
+
+    Examples:
+        ganaug evaluate-generator
+
+        ganaug evaluate-generator photos.zip --count 200 --seeds 3
+
+        ganaug evaluate-generator --model exported/digits
+
+    Args:
+        path: The dataset of the run, or the one to measure the model on.
+        model: A model folder, or a name that `ganaug models` lists; nothing: the run's generators.
+        run_dir: The run folder.
+        device: auto, cpu or cuda.
+        count: Synthetic images of each class.
+        seeds: Classifiers that are trained on synthetic images for CAS, each with its own seed.
+        synthetic: produced: images as the generators make them; screened: those that the run's screen kept.
+        held_out: Real images to compare with. fold: a part of the training split, or what training kept back.
+            test: the locked test split; who then changes settings spoils the final verdict.
+        score: Train classifiers for CAS (classification accuracy score), which takes most of the time.
+    """
+    from ganaug.quality import evaluate as quality
+    from ganaug.quality.tables import tables
+
+    chosen = _settings(path, None, run_dir, device, continues=model is None)
+    asked = quality.Asked(count, seeds, synthetic, held_out, score, chosen.device)
+    if held_out == "test":
+        errors.print(Text(f"! {quality.SPOILS}", style="yellow"), soft_wrap=True)
+    with Display(console, ["split", "train", "produce", "measure"]) as display, listening(display):
+        found = quality.evaluate(model, chosen, asked)
+    for table in tables(found):
+        console.print(table)
 
 
 def _settings(

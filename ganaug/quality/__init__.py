@@ -1,0 +1,1 @@
+"""How good generators are, measured on real held-out images: what `ganaug evaluate-generator` does."""
