@@ -14,8 +14,9 @@ from ganaug.config import Config
 from ganaug.dataset import LabelledImages
 from ganaug.plan import BalancePlan
 from ganaug.report.arena import Arena, read_arena
-from ganaug.report.curves import GanCurves, read_gans
+from ganaug.report.curves import PLOTS, PlotKind
 from ganaug.report.data import DataFacts, read_data, read_json
+from ganaug.report.gans import Gan, read_gans
 from ganaug.report.provenance import Provenance, read_provenance
 from ganaug.report.sheets import load_table
 from ganaug.run import RUN_FILE, RunFolder, StepRecord
@@ -130,7 +131,7 @@ class Report:
     rejections: tuple[RejectionRow, ...]
     arena: Arena | None
     publication: Publication | None
-    gans: tuple[GanCurves, ...]
+    gans: tuple[Gan, ...]
     gans_total: int
     data: DataFacts | None
     costs: tuple[StepCost, ...]
@@ -155,6 +156,12 @@ class Report:
     def most(self) -> int:
         """The largest number of training images of a class, before, after or wanted."""
         return max((max(row.after, row.target) for row in self.classes), default=0)
+
+    @property
+    def plot_kinds(self) -> tuple[PlotKind, ...]:
+        """The plots that any GAN has and that need a word of explanation."""
+        drawn = {plot.kind.title for gan in self.gans for plot in gan.plots}
+        return tuple(kind for kind in PLOTS if kind.note and kind.title in drawn)
 
     @property
     def seconds(self) -> float:
@@ -183,7 +190,11 @@ def collect(run_folder: Path, config: Config) -> Report:
     records = [record for record in run.records() if record.step in STEPS]
     classes = tuple(class_rows(run_folder))
     reasons, rejections = _rejections(run, classes)
-    gans, gans_total = read_gans(run, {row.part: row.class_name for row in classes if row.is_wanted})
+    gans, gans_total = read_gans(
+        run,
+        {row.part: row.class_name for row in classes if row.is_wanted},
+        {row.class_id: row.class_name for row in classes},
+    )
     name = config.name if config.name != "auto" else run_folder.name
     return Report(
         name=name,

@@ -1,19 +1,13 @@
-"""Training curves, thinned and sorted into panels whose curves share an axis."""
+"""Training curves, thinned and sorted into plots whose curves share an axis."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ganaug.report.sheets import load_table
-from ganaug.run import RunFolder
-
-MOST_GANS = 12
-"""GANs whose curves are drawn; the others stay in the run folder."""
 CURVE_POINTS = 240
 """Points kept of a curve: more than a small plot has pixels for would only make the page heavy."""
 
@@ -28,77 +22,102 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class GanCurves:
-    """The training of one GAN.
+class PlotKind:
+    """What is drawn together.
 
     Attributes:
-        title: The class it serves, or that it is the base.
-        recipe: Its family, and why.
-        steps: Training steps; 0 where not recorded.
-        seconds: Time that they took.
-        best_step: The step whose weights were kept; None where it was the last.
-        panels: (title, curves) of each plot.
+        title: Its heading.
+        names: What the legend calls each curve, by the curve's name; in the order drawn.
+        note: How to read it, in a sentence or two.
+        is_share: Whether its values are shares, which are drawn from 0 to 100 %.
+        reference: Value that gets a line across the plot; None for none.
+        reference_name: What the legend calls that line.
     """
 
     title: str
-    recipe: str
-    steps: int
-    seconds: float
-    best_step: int | None
-    panels: tuple[tuple[str, tuple[Curve, ...]], ...]
+    names: Mapping[str, str]
+    note: str = ""
+    is_share: bool = False
+    reference: float | None = None
+    reference_name: str = ""
 
 
-def read_gans(run: RunFolder, classes: Mapping[str, str]) -> tuple[tuple[GanCurves, ...], int]:
-    """Read the curves of the first trained GANs, the base before all.
-
-    Args:
-        run: The run.
-        classes: Name of each wanted class by its part.
-
-    Returns:
-        The curves of up to `MOST_GANS`, and how many were trained.
-    """
-    titles = {"base": "Base, all classes", **classes}
-    trained = [part for part in titles if run.record("train", part) is not None]
-    found = []
-    for part in trained[:MOST_GANS]:
-        record = run.record("train", part)
-        if record is None:
-            continue
-        panels = sort_curves(load_table(run.path("train", part) / "curves.parquet"))
-        summary: dict[str, Any] = record.summary
-        best = summary.get("best_step")
-        found.append(
-            GanCurves(
-                titles[part],
-                recipe=", ".join(str(summary[key]) for key in ("recipe", "why") if summary.get(key)),
-                steps=int(summary.get("steps") or 0),
-                seconds=record.seconds,
-                best_step=int(best) if best is not None else None,
-                panels=panels,
-            )
-        )
-    return tuple(found), len(trained)
-
-
-_PANELS = (
-    ("Losses", ("loss",)),
-    ("Real image preferred", ("prefers", "accuracy")),
-    ("Discriminator scores", ("logit",)),
-    ("Gradient penalties", ("r1", "r2", "penalty")),
-    ("Class score", ("judge", "score", "right")),
+PLOTS = (
+    PlotKind(
+        "Losses",
+        {"discriminator_loss": "discriminator", "generator_loss": "generator", "class_loss": "classes"},
+        "GAN losses do not fall like a classifier's: two players learn against each other, and steady is "
+        "good; a loss that explodes is not.",
+    ),
+    PlotKind(
+        "How often the discriminator is right",
+        {
+            "called_real": "training images called real",
+            "held_out_called_real": "held-out images called real",
+            "fooled": "fakes called real",
+            "prefers_real": "real image preferred to a fake",
+        },
+        "A discriminator that is fooled half of the time, by fakes as often as not, has nothing left to "
+        "teach; one that is never fooled teaches nothing either. Where it calls held-out real images real "
+        "less often than those of the training, it knows the latter by heart.",
+        is_share=True,
+        reference=0.5,
+        reference_name="one half",
+    ),
+    PlotKind(
+        "Overfitting and augmentation",
+        {"overfitting": "overfitting", "augmented_share": "augmented share"},
+        "Overfitting is how much better the discriminator tells fakes from training images than from "
+        "held-out ones; the more it is, the larger a share of the images is augmented.",
+        is_share=True,
+    ),
+    PlotKind("Discriminator scores", {"real_logit": "real", "fake_logit": "fake"}),
+    PlotKind(
+        "Penalties",
+        {"r1": "r1", "r2": "r2", "wgan-gp": "wgan-gp", "dragan": "dragan", "lecam": "lecam"},
+    ),
+    PlotKind(
+        "Generator's gradient",
+        {"generator_gradient": "length"},
+        "A gradient that fades to nothing while the discriminator is not fooled means that the generator "
+        "no longer learns.",
+    ),
+    PlotKind(
+        "Examinations",
+        {
+            "exam_score": "score",
+            "exam_coverage": "coverage",
+            "exam_diversity": "diversity",
+            "exam_copies": "copies",
+            "judge_score": "score",
+        },
+        "At an examination samples are screened as they will be after production: the score is whether "
+        "enough of them pass, times how diverse they are.",
+        is_share=True,
+    ),
 )
-_OTHER_PANEL = "Other"
+"""Every plot, in the order of the page; another is one entry more."""
+OTHER = PlotKind("Other", {})
+IN_TABLE = frozenset({"exam_passing", "exam_spread", "exam_nearness"})
+"""Curves that the table of the examination tells; in a plot they would crowd the others."""
 
 
-def sort_curves(table: pd.DataFrame) -> tuple[tuple[str, tuple[Curve, ...]], ...]:
-    """Sort the curves of one GAN into panels.
+@dataclass(frozen=True)
+class Plot:
+    """The curves of one plot, at least one."""
+
+    kind: PlotKind
+    curves: tuple[Curve, ...]
+
+
+def sort_curves(table: pd.DataFrame) -> tuple[Plot, ...]:
+    """Sort the curves of one GAN into plots.
 
     Args:
         table: Long (`step`, `name`, `value`) or wide (`step` and a column per curve).
 
     Returns:
-        (title, curves) of each panel that has any.
+        Each plot that has any.
     """
     if "step" not in table:
         return ()
@@ -112,19 +131,15 @@ def sort_curves(table: pd.DataFrame) -> tuple[tuple[str, tuple[Curve, ...]], ...
             for name in table.columns.drop("step")
             if pd.api.types.is_numeric_dtype(table[name])
         }
-    panels: dict[str, list[Curve]] = {title: [] for title in (*(title for title, _ in _PANELS), _OTHER_PANEL)}
-    for name, rows in columns.items():
-        finite = rows[np.isfinite(rows["value"])]
-        if len(finite):
-            panels[_panel_of(name)].append(_curve(name, finite))
-    return tuple((title, tuple(curves)) for title, curves in panels.items() if curves)
-
-
-def _panel_of(name: str) -> str:
-    for title, words in _PANELS:
-        if any(word in name for word in words):
-            return title
-    return _OTHER_PANEL
+    finite = {name: rows[np.isfinite(rows["value"])] for name, rows in columns.items()}
+    known = {name for kind in PLOTS for name in kind.names} | IN_TABLE
+    rest = {name: name.removesuffix("_loss").replace("_", " ") for name in finite if name not in known}
+    named = [*((kind, kind.names) for kind in PLOTS), (OTHER, rest)]
+    plots = [
+        Plot(kind, tuple(_curve(names[name], finite[name]) for name in names if len(finite.get(name, ()))))
+        for kind, names in named
+    ]
+    return tuple(plot for plot in plots if plot.curves)
 
 
 def _curve(name: str, rows: pd.DataFrame) -> Curve:
@@ -133,9 +148,8 @@ def _curve(name: str, rows: pd.DataFrame) -> Curve:
     starts = np.arange(count) * len(rows) // count
     lengths = np.diff(np.append(starts, len(rows)))
 
-    def thinned(column: str) -> list[float]:
+    def thinned(column: str) -> tuple[float, ...]:
         means = np.add.reduceat(rows[column].to_numpy(np.float64), starts) / lengths
-        return [float(f"{mean:.5g}") for mean in means]
+        return tuple(float(f"{mean:.5g}") for mean in means)
 
-    title = name.removeprefix("judge_").removesuffix("_loss").replace("_", " ")
-    return Curve(title, tuple(thinned("step")), tuple(thinned("value")))
+    return Curve(name, thinned("step"), thinned("value"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from ganaug.report.arena import Estimate
-from ganaug.report.curves import Curve
+from ganaug.report.curves import Plot
 
 ROW_PX = 26
 
@@ -152,21 +152,25 @@ class Panel:
     summary: str
 
 
-def panel(curves: Sequence[Curve]) -> Panel:
+def panel(plot: Plot) -> Panel:
     """Draw curves that share their axes."""
+    curves = plot.curves
     steps = [step for curve in curves for step in curve.steps]
     values = [value for curve in curves for value in curve.values]
-    low, high = min(values), max(values)
-    if 0.0 <= low < 0.4 * high:
-        low = 0.0
-    if high == low:
-        low, high = low - 0.5, high + 0.5
+    low, high = _value_range(values, is_share=plot.kind.is_share)
     first, last = min(steps), max(steps)
     width = max(last - first, 1.0)
+
+    def down(value: float) -> str:
+        return f"{38 - 36 * (value - low) / (high - low):.1f}"
+
     lines = []
+    if plot.kind.reference is not None:
+        at = down(plot.kind.reference)
+        lines.append(f'<line class="reference" x1="0" x2="100" y1="{at}" y2="{at}"/>')
     for number, curve in enumerate(curves):
         points = " ".join(
-            f"{100 * (step - first) / width:.1f},{38 - 36 * (value - low) / (high - low):.1f}"
+            f"{100 * (step - first) / width:.1f},{down(value)}"
             for step, value in zip(curve.steps, curve.values, strict=True)
         )
         lines.append(f'<polyline class="curve curve-{number % 4}" points="{points}"/>')
@@ -175,16 +179,31 @@ def panel(curves: Sequence[Curve]) -> Panel:
         '<svg class="curves" viewBox="0 0 100 40" preserveAspectRatio="none" aria-hidden="true" '
         f'focusable="false">{grid}{"".join(lines)}</svg>'
     )
+    short = _short_percent if plot.kind.is_share else _short
     summary = "; ".join(
-        f"{curve.name} {_short(curve.values[0])} at step {curve.steps[0]:,.0f}, "
-        f"{_short(curve.values[-1])} at step {curve.steps[-1]:,.0f}"
+        f"{curve.name} {short(curve.values[0])} at step {curve.steps[0]:,.0f}, "
+        f"{short(curve.values[-1])} at step {curve.steps[-1]:,.0f}"
         for curve in curves
     )
-    return Panel(svg, _short(low), _short(high), f"{first:,.0f}", f"{last:,.0f}", summary)
+    return Panel(svg, short(low), short(high), f"{first:,.0f}", f"{last:,.0f}", summary)
+
+
+def _value_range(values: Sequence[float], *, is_share: bool) -> tuple[float, float]:
+    """Ends of a value axis: 0 to 1 for shares, unless one lies outside; else what the values need."""
+    low, high = min(values), max(values)
+    if is_share:
+        return min(low, 0.0), max(high, 1.0)
+    if 0.0 <= low < 0.4 * high:
+        low = 0.0
+    return (low - 0.5, high + 0.5) if high == low else (low, high)
 
 
 def _short(value: float) -> str:
     return f"{value:.3g}".replace("-", "\u2212")
+
+
+def _short_percent(value: float) -> str:
+    return f"{100 * value:.0f}%".replace("-", "\u2212")
 
 
 def _line(at_percent: float, kind: str) -> str:

@@ -13,6 +13,7 @@ import ganaug
 from ganaug.report import figures
 from ganaug.report.arena import MEASURES, Arena, Estimate
 from ganaug.report.collect import Report
+from ganaug.report.gans import MARKS
 from ganaug.report.samples import Samples
 
 VERDICTS = {
@@ -48,6 +49,7 @@ def render(report: Report, samples: Samples) -> str:
         samples=samples,
         figures=figures,
         measures=MEASURES,
+        marks=MARKS,
         verdicts=VERDICTS,
         style=Markup(resources.files("ganaug.report").joinpath("page.css").read_text("utf-8")),  # noqa: S704
         version=ganaug.__version__,
@@ -91,6 +93,15 @@ def points(difference: float | None, digits: int = 1) -> str:
         return "\u2013"
     text = f"{100 * difference:+.{digits}f}"
     return (text[1:] if float(text) == 0 else text).replace("-", "\u2212")
+
+
+def ratio(value: float | None) -> str:
+    """A ratio with two digits after the point; a dash where there is none.
+
+    >>> ratio(1.0623)
+    '1.06'
+    """
+    return "\u2013" if value is None or not math.isfinite(value) else f"{value:.2f}"
 
 
 def interval(estimate: Estimate) -> str:
@@ -153,6 +164,7 @@ def memory(size_bytes: int) -> str:
 
 FILTERS = {
     "percent": percent,
+    "ratio": ratio,
     "points": points,
     "interval": interval,
     "level": level,

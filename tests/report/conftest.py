@@ -18,6 +18,14 @@ from ganaug.run import STEP_FILE, RunFolder, StepRecord, sha256_file
 from ganaug.screen import REASONS, pairwise_distances
 
 ARMS = ("real", "oversampling+albumentations", "oversampling+albumentations+synthetic")
+FINDING = {
+    "detector": "memorisation",
+    "meaning": "samples copy training images",
+    "step": 1250,
+    "value": 0.62,
+    "threshold": 0.5,
+    "remedy": "augment more",
+}
 GAINS = {"helps": 0.02, "no difference": 0.0, "hurts": -0.03, "cannot tell": 0.01}
 
 
@@ -112,6 +120,9 @@ class RunBuilder:
         for part in ("base", "classifiers", *(plan.part for plan in self.plan.wanted)):
             folder = self.run.path("train", part)
             folder.mkdir(parents=True)
+            if part == "classifiers":
+                self._finish("train", part, seconds=21.0, classifiers=2, steps=421)
+                continue
             steps = np.arange(50, 2501, 50)
             rows = [
                 (
@@ -123,18 +134,56 @@ class RunBuilder:
                     ("discriminator_loss", 0.69, 0.42, 0.01),
                     ("generator_loss", 0.69, 0.95, 0.02),
                     ("prefers_real", 0.5, 0.71, 0.01),
+                    ("called_real", 0.5, 0.74, 0.01),
+                    ("held_out_called_real", 0.5, 0.66, 0.03),
+                    ("fooled", 0.5, 0.31, 0.02),
+                    ("overfitting", 0.0, 0.16, 0.02),
+                    ("augmented_share", 0.0, 0.3, 0.0),
+                    ("real_logit", 0.1, 1.1, 0.05),
+                    ("fake_logit", 0.0, -0.3, 0.05),
                     ("r1", 0.01, 0.4, 0.02),
                     ("r2", 0.01, 0.3, 0.02),
+                    ("generator_gradient", 0.9, 0.4, 0.05),
                 ]
                 for step in steps
             ]
-            if part != "base":
-                rows += [(int(step), "judge_score", 0.5 + step / 6000) for step in (0, 625, 1250, 1875, 2500)]
-            if part != "classifiers":
-                table = pd.DataFrame(rows, columns=["step", "name", "value"])
-                table.to_parquet(folder / "curves.parquet")
-            best = {} if part == "base" else {"best_step": 1875}
-            self._finish("train", part, seconds=21.0, recipe="pair", why="8 px images", steps=2500, **best)
+            exams = self._exams(range(len(self.names)) if part == "base" else [int(part.partition("-")[0])])
+            rows += [
+                (exam["step"], f"exam_{name}", value)
+                for exam in exams
+                for name, value in exam.items()
+                if name not in ("step", "classes")
+            ]
+            table = pd.DataFrame(rows, columns=["step", "name", "value"])
+            table.to_parquet(folder / "curves.parquet")
+            self._finish(
+                "train",
+                part,
+                seconds=21.0,
+                recipe="pair",
+                why="8 px images",
+                steps=2500,
+                stopped="" if part == "base" else "no better score in 5 examinations (train.patience)",
+                best_step=1875,
+                findings=[FINDING] if part == "base" else [],
+                exams=exams,
+                settings={"steps": 2500},
+            )
+
+    def _exams(self, class_ids) -> list[dict]:
+        names = ("passing", "diversity", "score", "spread", "coverage", "copies", "nearness")
+        exams = []
+        for step in (0, 625, 1250, 1875, 2500):
+            done = step / 2500
+            classes = {
+                str(class_id): dict(
+                    zip(names, (done, 0.9, 0.9 * done, 1.1, 0.4 + done / 2, 0.01, 0.98), strict=True)
+                )
+                for class_id in class_ids
+            }
+            mean = {name: float(np.mean([row[name] for row in classes.values()])) for name in names}
+            exams.append({"step": step, **mean, "classes": classes})
+        return exams
 
     def _export(self) -> None:
         for part in ("base", *(plan.part for plan in self.plan.wanted)):

@@ -8,20 +8,19 @@ import shlex
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from support.page import Page, page_of
 
 from ganaug.config import Config, load
 from ganaug.errors import RunFolderError
 from ganaug.report import figures, write_report
 from ganaug.report.arena import Estimate, read_arena
 from ganaug.report.collect import class_rows, collect
-from ganaug.report.curves import CURVE_POINTS, sort_curves
 from ganaug.report.provenance import command
 from ganaug.report.samples import BUDGET_BYTES, MOST_SAMPLES, REJECTED_BUDGET_BYTES, gather
 from ganaug.report.sheets import LARGEST_PX, LOSSLESS_PX, picture, run_sheet
@@ -40,42 +39,6 @@ SECTIONS = [
     "reproduce",
     "glossary",
 ]
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """The elements of a page with their attributes, and the text that a reader sees."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict]] = []
-        self.open: list[str] = []
-        self.texts: list[str] = []
-        self.feed(html)
-        self.text = " ".join(" ".join(self.texts).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.texts.append(data)
-
-    def all(self, tag: str) -> list[dict]:
-        return [attrs for name, attrs in self.elements if name == tag]
-
-
-def page_of(run, folder=None) -> tuple[str, Page]:
-    html = write_report(run.folder, folder or run.folder / "report", run.config).read_text("utf-8")
-    return html, Page(html)
 
 
 def pixels(source: str) -> np.ndarray:
@@ -348,27 +311,6 @@ def test_the_command_of_the_page_gives_the_same_settings_again(options):
     path = words.pop(0) if words and not words[0].startswith("--") else None
     given = {key[2:]: value for key, value in zip(words[::2], words[1::2], strict=True)}
     assert load(None, given, data=path) == config
-
-
-def test_long_and_wide_curves_are_drawn_alike():
-    steps = np.arange(10)
-    wide = pd.DataFrame({"step": steps, "generator_loss": steps / 7.0, "judge_score": np.nan})
-    long = wide.melt("step", var_name="name", value_name="value")
-    assert sort_curves(wide) == sort_curves(long)
-    assert [title for title, _ in sort_curves(wide)] == ["Losses"]
-
-
-def test_long_curves_are_thinned_and_keep_their_ends():
-    steps = np.arange(0, 100_000, 7)
-    (_, (curve,)), *_ = sort_curves(pd.DataFrame({"step": steps, "r1": steps.astype(float)}))
-    assert len(curve.steps) == CURVE_POINTS
-    assert curve.values[0] < 1000
-    assert curve.values[-1] > 99_000
-
-
-def test_a_flat_curve_is_drawn_without_dividing_by_zero():
-    ((_, curves),) = sort_curves(pd.DataFrame({"step": [5], "r1": [0.0]}))
-    assert "nan" not in figures.panel(curves).svg
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.0, 1.0], [-0.031, 0.002], [0.91234, 0.91239], [1e-7]])
