@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -23,6 +23,7 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from ganaug.errors import PathNotFoundError, SettingsError
@@ -259,15 +260,26 @@ class TrainConfig(Section):
             return {name: USUAL_WEIGHTS.get(name, 1.0) for name in given}
         return given
 
+    @model_validator(mode="after")
+    def _scope_fits(self) -> Self:
+        if self._is_unconditional and self.scope not in {"auto", "independent"}:
+            raise ValueError(
+                f"scope {self.scope!r} needs a GAN that knows classes, and this one knows none "
+                "(conditioning none, or recipe vanilla); set train.scope independent, or leave it auto"
+            )
+        return self
+
+    @property
+    def _is_unconditional(self) -> bool:
+        is_vanilla = self.recipe == "vanilla" and self.conditioning == "auto"
+        return self.conditioning == "none" or is_vanilla
+
     @property
     def chosen_scope(self) -> Literal["base", "per-class", "independent"]:
         """The scope, `auto` resolved."""
         if self.scope != "auto":
             return self.scope
-        is_unconditional = self.conditioning == "none" or (
-            self.recipe == "vanilla" and self.conditioning == "auto"
-        )
-        return "independent" if is_unconditional else "per-class"
+        return "independent" if self._is_unconditional else "per-class"
 
 
 USUAL_WEIGHTS = {"r1": 0.3, "r2": 0.3, "wgan-gp": 10.0, "dragan": 10.0, "spectral-norm": 1.0, "lecam": 0.1}

@@ -10,7 +10,7 @@ import pytest
 from support.bars import settings
 from support.digits import digits
 
-from ganaug.config import ExportConfig, TrainConfig
+from ganaug.config import ExportConfig, TrainConfig, load
 from ganaug.errors import SettingsError
 from ganaug.generate import Generator
 from ganaug.training.classifier import train_classifiers
@@ -128,7 +128,6 @@ def test_low_resolution_without_classes_learns_digits(classifiers: Path, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"recipe": "vanilla", "scope": "base"}, "train.scope"),
         ({"recipe": "pair", "conditioning": "projection"}, "train.conditioning"),
         ({"recipe": "pair", "transitional": True}, "train.transitional"),
         ({"recipe": "cgan", "unconditional_px": 4}, "train.unconditional_px"),
@@ -140,6 +139,13 @@ def test_low_resolution_without_classes_learns_digits(classifiers: Path, tmp_pat
 def test_settings_that_do_not_go_together_are_refused(changes: dict[str, object], word: str) -> None:
     with pytest.raises(SettingsError, match=word):
         resolve(TrainConfig.model_validate(changes), (8, 8, 1), 100, "cpu")
+
+
+@pytest.mark.parametrize("changes", [{"train.recipe": "vanilla"}, {"train.conditioning": "none"}], ids=str)
+def test_a_gan_that_knows_no_classes_serves_no_base(changes: dict[str, str]) -> None:
+    assert load(None, changes).train.chosen_scope == "independent"
+    with pytest.raises(SettingsError, match=r"train.scope independent"):
+        load(None, {**changes, "train.scope": "per-class"})
 
 
 def test_names_in_the_settings_are_those_of_the_registries() -> None:

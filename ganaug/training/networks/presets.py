@@ -214,11 +214,6 @@ def _check(config: TrainConfig, recipe: str, preset: Preset) -> None:
         problems.append("train.transitional and train.unconditional_px: a pair GAN is given no class")
     if preset.unconditional_px and preset.network in {"vanilla", "cgan"}:
         problems.append(f"train.unconditional_px: {recipe} has no maps; take strided, dcgan or modern")
-    if preset.conditioning == "none" and config.chosen_scope != "independent":
-        problems.append(
-            f"train.scope: {config.scope!r} needs a GAN that knows classes, and this one knows none "
-            "(train.conditioning none); set train.scope independent"
-        )
     if preset.conditioning == "classes" and preset.discriminators > 1:
         problems.append("train.discriminators: one, where the discriminator also tells classes (sgan)")
     if preset.batch % config.processes:
