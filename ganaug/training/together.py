@@ -136,8 +136,11 @@ def end_with_parent(holds_input: bool) -> None:
 
 
 def say(**words: Any) -> None:
-    """Print one line of JSON, at once and whole."""
-    print(json.dumps(words), flush=True)  # noqa: T201
+    """Write one line of JSON, at once and whole."""
+    # Not `print`: unbuffered, as torchrun starts Python, it writes the end of the line by itself,
+    # and another process's words come between.
+    sys.stdout.write(json.dumps(words) + "\n")
+    sys.stdout.flush()
 
 
 def _say_progress(done: int, total: int) -> None:
