@@ -6,24 +6,35 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 import ganaug
+from ganaug import cli_production, steps
 from ganaug import config as settings
-from ganaug import steps
 from ganaug.config import Config
 from ganaug.display import Display, class_table
-from ganaug.errors import GanaugError, MissingExtraError, SettingsError
-from ganaug.progress import listening, to_listener
-from ganaug.run import RunFolder, is_current, perform
+from ganaug.errors import GanaugError, MissingExtraError
+from ganaug.progress import listening
+from ganaug.run import RunFolder, is_current
+from ganaug.terminal import (
+    ConfigFile,
+    DeviceName,
+    Flag,
+    Rest,
+    RunDir,
+    console,
+    do_step,
+    errors,
+    fields_page,
+    quiet_prefect,
+    settings_of,
+)
 
 EXIT_ERROR = 1
 _EXTRAS = {
@@ -31,6 +42,9 @@ _EXTRAS = {
     "torch": "train",
     "albumentations": "train",
     "onnx": "train",
+    "faiss": "data",
+    "fsspec": "remote",
+    "prefect_ray": "ray",
     "safetensors": "train",
     "torchmetrics": "train",
     "cv2": "data",
@@ -41,9 +55,6 @@ _EXTRAS = {
 """The extra that brings each optional package."""
 EXIT_STOPPED = 130
 _STOPPED = "stopped; what is done is kept, and the same command goes on from there"
-
-console = Console()
-errors = Console(stderr=True)
 
 app = App(
     name="ganaug",
@@ -57,22 +68,6 @@ app = App(
     "`ganaug run --print-config` prints all of them with their meaning. "
     "`--debug` shows the traceback of an error.",
 )
-
-Rest = Annotated[
-    str,
-    Parameter(
-        name=["PATH"],
-        allow_leading_hyphen=True,
-        help="Your images: a folder with a folder per class (optionally under train/ and test/), the same in a "
-        ".zip or .tar, a .csv or .parquet table, or an .npz. Nothing: the bundled digits.",
-    ),
-]
-ConfigFile = Annotated[
-    Path | None, Parameter(help="YAML file of settings, as --print-config prints them.", negative=())
-]
-RunDir = Annotated[Path | None, Parameter(help="The run folder; nothing: runs/<name of the dataset>.")]
-DeviceName = Annotated[str | None, Parameter(help="auto, cpu or cuda.")]
-Flag = Annotated[bool, Parameter(negative=())]
 
 
 @app.command
@@ -103,7 +98,7 @@ def run(
         print_config: Print the full effective settings with each one's meaning, and stop.
         dry_run: Tell what would be done and what is done already, and stop.
     """
-    chosen = _settings(path, config, run_dir, device)
+    chosen = settings_of(path, config, run_dir, device)
     if print_config:
         # Plain print: what comes out is a YAML file, whatever the width of the terminal.
         sys.stdout.write(settings.describe(chosen))
@@ -111,7 +106,7 @@ def run(
     if dry_run:
         _show_dry_run(chosen)
         return
-    _quiet_prefect()
+    quiet_prefect()
     _stop_at_once_on_ctrl_c()
     with Display(console, list(steps.STEPS)) as display, listening(display):
         console.print(Text(f"run folder {steps.run_dir(chosen)}", style="dim"))
@@ -133,34 +128,11 @@ def _step_verb(step: str, text: str) -> None:
             str | None, Parameter(help="Only this part: base, classifiers or a class's name.")
         ] = None,
     ) -> None:
-        _do_step(step, _settings(path, config, run_dir, device, continues=True), part)
+        do_step(step, settings_of(path, config, run_dir, device, continues=True), part)
 
     verb.__name__ = step
     verb.__doc__ = text
-    app.command(verb, name=step, help_epilogue=_fields_page(step))
-
-
-def _do_step(step: str, chosen: Config, part: str | None) -> None:
-    """Do one step on the run folder, and `split` before `plan`, which nobody asks for alone."""
-    folder = steps.open_run(chosen)
-    with folder.locked(), Display(console, list(steps.STEPS)) as display, listening(display):
-        for name in ["split", "plan"] if step == "plan" else [step]:
-            names = steps.parts(folder, name) if part is None else _matching_parts(folder, name, part)
-            display.planned(name, len(names))
-            for one in names:
-                outcome = perform(folder, steps.STEPS[name], one, to_listener(name, one))
-                display.finished(name, one, seconds=outcome.record.seconds, was_done=outcome.was_done)
-                _show_summary(outcome.folder, outcome.record.summary)
-
-
-def _matching_parts(folder: RunFolder, step: str, wanted: str) -> Sequence[str]:
-    known = steps.parts(folder, step)
-    found = [part for part in known if wanted in {part, part.partition("-")[2]}]
-    if not found:
-        raise SettingsError(
-            [f"--part: {step} has no part {wanted!r}; it has {', '.join(filter(None, known))}"]
-        )
-    return found
+    app.command(verb, name=step, help_epilogue=fields_page(step))
 
 
 _STEP_HELP = {
@@ -168,8 +140,6 @@ _STEP_HELP = {
     "plan": "Count the classes and plan how many synthetic images each wants (and split, if that is not done).",
     "train": "Train the base GAN, the screening classifiers, and a GAN for each wanted class.",
     "export": "Export every generator to one self-contained ONNX file, checked against torch.",
-    "produce": "Make labelled synthetic images with ONNX Runtime, by model, class, seed and index.",
-    "screen": "Keep the synthetic images that classifiers recognise and that are no copies.",
     "assemble": "Write the balanced training set, real and synthetic, with the origin of every image.",
     "evaluate": "Measure on the locked real test split whether the synthetic images helped.",
     "publish": "Move the model into the store as a new version, unless its images did harm.",
@@ -177,20 +147,11 @@ _STEP_HELP = {
 }
 
 
-def _fields_page(step: str) -> str:
-    """The settings of a step, for its `--help`."""
-    names = ["data", "split"] if step == "split" else [step]
-    lines = []
-    for name in names:
-        section = Config.model_fields[name].annotation
-        for field, info in section.model_fields.items():  # type: ignore[union-attr]
-            option = f"--{name}.{field.replace('_', '-')}"
-            lines.append(f"{option}  [{info.default}]\n    {' '.join((info.description or '').split())}")
-    return "Settings of this step:\n\n" + "\n".join(lines) + "\n\nThe run's other settings stay as they are."
-
-
 for _name, _text in _STEP_HELP.items():
     _step_verb(_name, _text)
+for _verb in (cli_production.produce, cli_production.screen):
+    app.command(_verb, help_epilogue=fields_page(_verb.__name__))
+app.command(cli_production.reproduce)
 
 
 @app.command
@@ -264,7 +225,7 @@ def evaluate_generator(
     from ganaug.quality import evaluate as quality
     from ganaug.quality.tables import tables
 
-    chosen = _settings(path, None, run_dir, device, continues=model is None)
+    chosen = settings_of(path, None, run_dir, device, continues=model is None)
     asked = quality.Asked(count, seeds, synthetic, held_out, score, chosen.device)
     if held_out == "test":
         errors.print(Text(f"! {quality.SPOILS}", style="yellow"), soft_wrap=True)
@@ -272,57 +233,6 @@ def evaluate_generator(
         found = quality.evaluate(model, chosen, asked)
     for table in tables(found):
         console.print(table)
-
-
-def _settings(
-    tokens: Sequence[str],
-    file: Path | None,
-    folder: Path | None,
-    device: str | None,
-    *,
-    continues: bool = False,
-) -> Config:
-    """Settings from the command line; a verb that continues a run starts from that run's."""
-    data, overrides = _parse_tokens(tokens)
-    if folder is not None:
-        overrides["run_dir"] = str(folder)
-    if device is not None:
-        overrides["device"] = device
-    chosen = settings.load(file, overrides, data=data)
-    stored = steps.run_dir(chosen) / "config.yaml"
-    if file is None and stored.is_file() and (continues or (folder is not None and data is None)):
-        return settings.load(stored, overrides, data=data)
-    return chosen
-
-
-def _parse_tokens(tokens: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
-    """Tell the path of the data from `--section.field value` options.
-
-    Raises:
-        SettingsError: A second path, or an option without its value.
-    """
-    data: str | None = None
-    overrides: dict[str, Any] = {}
-    problems = []
-    pending = list(tokens)
-    while pending:
-        token = pending.pop(0)
-        if not token.startswith("--"):
-            if data is None:
-                data = token
-            else:
-                problems.append(f"{token!r}: one path is enough, and {data!r} was given")
-            continue
-        key, has_value, value = token[2:].partition("=")
-        if not has_value:
-            if not pending or pending[0].startswith("--"):
-                problems.append(f"--{key}: needs a value")
-                continue
-            value = pending.pop(0)
-        overrides[key] = value
-    if problems:
-        raise SettingsError(problems)
-    return data, overrides
 
 
 def _show_dry_run(chosen: Config) -> None:
@@ -344,13 +254,6 @@ def _show_dry_run(chosen: Config) -> None:
             is_done = known is not None and is_current(known, step, part)
             table.add_row(name, Text(part), "done" if is_done else "to do")
     console.print(table)
-
-
-def _show_summary(folder: Path, summary: dict[str, Any]) -> None:
-    for key, value in summary.items():
-        if value not in (None, [], {}, ""):
-            console.print(Text(f"    {key}: {value}"), soft_wrap=True)
-    console.print(Text(f"    in {folder}", style="dim"), soft_wrap=True)
 
 
 def _show_result(folder: RunFolder, result: dict[str, Any]) -> None:
@@ -384,17 +287,6 @@ def _stop_at_once_on_ctrl_c() -> None:
         os._exit(EXIT_STOPPED)
 
     signal.signal(signal.SIGINT, stop)
-
-
-def _quiet_prefect() -> None:
-    """Prefect's own settings, where the user has not set them."""
-    # The embedded server takes up to 20 s, and longer on a busy machine.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    # The display tells what goes on; Prefect's log lines would tear it.
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
 
 
 def main() -> None:

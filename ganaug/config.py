@@ -301,10 +301,10 @@ class ProduceConfig(Section):
 
     surplus: PositiveFloat = 2.0
     """Images made for each image wanted, so that screening can choose."""
-    batch: PositiveInt = 256
-    """Images per call of ONNX Runtime."""
-    shard_images: PositiveInt = 4096
-    """Images per shard file."""
+    batch: PositiveInt | Literal["auto"] = "auto"
+    """Images per call of ONNX Runtime; auto: measured."""
+    shard_images: PositiveInt | Literal["auto"] = "auto"
+    """Images per shard file; auto: 4096, fewer when they are large."""
     truncation: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Scale of the latents: below 1 gives more typical, less varied images."""
     seed: NonNegativeInt = 0
@@ -316,12 +316,34 @@ class ScreenConfig(Section):
 
     classifiers: PositiveInt = 2
     """Classifiers, trained on real training images only, that must all agree with the label."""
-    min_confidence: Share = 0.6
-    """Probability that each classifier must give the label."""
-    min_distance: Annotated[float, Field(ge=0.0)] | Literal["auto"] = "auto"
+    folds: Annotated[int, Field(ge=2)] = 3
+    """Classifiers trained beside them, each without its share of the real training images, so that
+    what is `auto` below is measured on images that a classifier has not seen."""
+    min_confidence: Share | Literal["auto"] = "auto"
+    """Probability that each classifier must give the label, after calibration; `auto`: what
+    `keep_real` of the real images reach that were held out and are recognised."""
+    keep_real: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+    """Share of those real images that `min_confidence: auto` lets pass, every class alike."""
+    min_realism: NonNegativeFloat | Literal["auto"] = "auto"
+    """Typical distance between real neighbours of the class, over an image's distance to its
+    nearest real one, in a classifier's features; `auto`: what 99 % of held-out real images
+    reach; 0 lets everything pass."""
+    min_distance: NonNegativeFloat | Literal["auto"] = "auto"
     """An image nearer than this to a real training image, or to one kept already, is a copy:
     root mean square difference of pixels in 0..1; `auto` takes it from the distances among
-    the real images themselves."""
+    the real images themselves. It scales the distances in features and codes too; 0 calls
+    nothing a copy."""
+    quota: NonNegativeFloat = 2.0
+    """No cluster of a class may hold more of the images kept than so many times its share of the
+    real ones; its first 16 are always allowed; 0 allows everything."""
+
+    @field_validator("quota")
+    @classmethod
+    def _quota_leaves_room(cls, quota: float) -> float:
+        # At 1 all clusters can be full at once, and production would stand still.
+        if 0 < quota < 1.1:
+            raise ValueError("takes 0 (no quota) or at least 1.1")
+        return quota
 
 
 class AssembleConfig(Section):
@@ -460,7 +482,7 @@ def load(
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        problems += _explain(error)
+        problems += explain(error, Config)
     if problems:
         raise SettingsError(problems)
     return config
@@ -525,20 +547,20 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _explain(error: ValidationError) -> list[str]:
-    """One line per field; the members of a union that were tried share it."""
+def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
+    """What is wrong with settings of `root`, a line per field; the members of a union share one."""
     wrong: dict[str, list[str]] = {}
     for problem in error.errors():
-        field, message = _explain_one(problem)
+        field, message = _explain_one(problem, root)
         messages = wrong.setdefault(field, [])
         if message not in messages:
             messages.append(message)
     return [f"{field}: {', or '.join(messages)}" for field, messages in wrong.items()]
 
 
-def _explain_one(problem: Any) -> tuple[str, str]:
+def _explain_one(problem: Any, root: type[BaseModel]) -> tuple[str, str]:
     """The field's dotted name and what is wrong, with the nearest known name for an unknown one."""
-    section: type[BaseModel] = Config
+    section = root
     path: list[str] = []
     for part in map(str, problem["loc"]):
         path.append(part)
@@ -556,4 +578,5 @@ def _explain_one(problem: Any) -> tuple[str, str]:
         )
         return name, f"no such setting; {hint}"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return name, f"{problem['input']!r} {message}"
+    # Of fields that do not fit together the message says all; the input would be every setting.
+    return (name, f"{problem['input']!r} {message}") if name else ("together", message)

@@ -15,13 +15,15 @@ from ganaug import store
 from ganaug.card import GraphCard, ModelCard, graph_metadata, read_graph
 from ganaug.errors import ModelError, SettingsError, UnknownClassError
 from ganaug.latents import draw
-from ganaug.runtime import check_ports, open_session, runtime_errors
+from ganaug.runtime import CUDA, BoundCall, check_ports, half_precision, open_session, runtime_errors
 
 if TYPE_CHECKING:
     # Not at run time: it brings pandas, which making images does without.
     from ganaug.dataset import Images
 
 BATCH = 64
+MAX_FP16_LEVELS = 1
+"""Grey levels by which an image may change in fp16, as by export."""
 MAX_PIXELS_PER_CALL = 2**20
 """Images of 256 px go 16 at a time: a call's maps in memory stay below some hundred MB."""
 
@@ -40,10 +42,22 @@ class Generator:
         threads: Threads of one call of ONNX Runtime; 0 means one per core.
         batch: Images per call in `sample`. The last call of a class is filled up to it, so
             that an image does not depend on how many were asked for with it.
+        gpu: Number of the GPU, where there is one.
+        precision: `fp32`, or `fp16` for arithmetic that a GPU does twice as fast.
+        tensorrt: Run through TensorRT.
     """
 
     def __init__(
-        self, folder: Path, card: ModelCard, *, device: str = "auto", threads: int = 1, batch: int = BATCH
+        self,
+        folder: Path,
+        card: ModelCard,
+        *,
+        device: str = "auto",
+        threads: int = 1,
+        batch: int = BATCH,
+        gpu: int = 0,
+        precision: str = "fp32",
+        tensorrt: bool = False,
     ) -> None:
         if device not in {"auto", "cpu", "cuda"} or threads < 0 or batch < 1:
             raise SettingsError(
@@ -54,11 +68,23 @@ class Generator:
             )
         self.folder, self.card = folder, card
         self.device, self.threads, self.batch = device, threads, batch
+        self.gpu, self.precision, self.tensorrt = gpu, precision, tensorrt
         self._sessions: dict[tuple[int, str], Any] = {}
         self._locks: dict[int, threading.Lock] = {}
+        self._calls: dict[tuple[str, int], BoundCall] = {}
 
     @classmethod
-    def open(cls, model: Path | str, *, device: str = "auto", threads: int = 1, batch: int = BATCH) -> Self:
+    def open(
+        cls,
+        model: Path | str,
+        *,
+        device: str = "auto",
+        threads: int = 1,
+        batch: int = BATCH,
+        gpu: int = 0,
+        precision: str = "fp32",
+        tensorrt: bool = False,
+    ) -> Self:
         """Open a model by folder or by name.
 
         Args:
@@ -68,12 +94,24 @@ class Generator:
             device: `auto` takes the GPU if there is one that works; `cpu`; `cuda`.
             threads: Threads of one call of ONNX Runtime; 0 means one per core.
             batch: Images per call in `sample`.
+            gpu: Number of the GPU, where there is one.
+            precision: `fp32` or `fp16`.
+            tensorrt: Run through TensorRT.
 
         Raises:
             ModelError: There is no such model, or its card is damaged.
         """
         folder = store.resolve(model)
-        return cls(folder, ModelCard.load(folder), device=device, threads=threads, batch=batch)
+        return cls(
+            folder,
+            ModelCard.load(folder),
+            device=device,
+            threads=threads,
+            batch=batch,
+            gpu=gpu,
+            precision=precision,
+            tensorrt=tensorrt,
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -167,7 +205,7 @@ class Generator:
             feed["exemplar"] = exemplar
         session = self._session(graph)
         try:
-            images: Images = session.run(None, feed)[0]
+            images: Images = self._run(session, graph, feed, size)
         except runtime_errors() as error:
             raise ModelError(f"{self.folder / graph.file} failed on class {class_name!r}: {error}") from error
         if images.shape != (size, *self.image_shape):
@@ -187,6 +225,10 @@ class Generator:
         for graph in self.card.graphs:
             self._session(graph)
 
+    def is_on_gpu(self) -> bool:
+        """Whether ONNX Runtime runs on a GPU, which `auto` leaves to what is there."""
+        return _is_on_gpu(self._session(self.card.graphs[0]))
+
     def _check(self, names: Sequence[str], counts: Sequence[int], truncation: float) -> None:
         unknown = set(names) - set(self.class_names)
         if unknown:
@@ -198,6 +240,17 @@ class Generator:
                     "a count of at least 0 for each class, and a truncation above 0 and up to 1"
                 ]
             )
+
+    def _run(self, session: Any, graph: GraphCard, feed: dict[str, Any], size: int) -> Images:
+        if not _is_on_gpu(session):
+            images: Images = session.run(None, feed)[0]
+            return images
+        # Buffers of its own for each shape; one thread at a time.
+        key = (graph.file, size)
+        with self._locks.setdefault(os.getpid(), threading.Lock()):
+            if key not in self._calls:
+                self._calls[key] = BoundCall(session, feed, (size, *self.image_shape), gpu=self.gpu)
+            return self._calls[key](feed)
 
     def _session(self, graph: GraphCard) -> Any:
         # By process: a session of the parent must not be used in a forked child, and one with
@@ -213,7 +266,7 @@ class Generator:
     def _open(self, graph: GraphCard) -> Any:
         name = str(self.folder / graph.file)
         content = read_graph(self.folder, graph)
-        session = open_session(content, name=name, device=self.device, threads=self.threads)
+        session = self._open_as_asked(content, graph, name)
         inputs: dict[str, tuple[str, tuple[int, ...]]] = {
             "z": ("tensor(float)", (graph.z_dim,)),
             "class_id": ("tensor(int64)", ()),
@@ -239,10 +292,32 @@ class Generator:
             )
         return session
 
+    def _open_as_asked(self, content: bytes, graph: GraphCard, name: str) -> Any:
+        options: dict[str, Any] = {"device": self.device, "threads": self.threads, "gpu": self.gpu}
+        if self.precision == "fp32":
+            return open_session(content, name=name, tensorrt=self.tensorrt, **options)
+        half = open_session(half_precision(content, name), name=name, tensorrt=self.tensorrt, **options)
+        z, exemplar = draw(0, self.card.class_id(graph.classes[0]), 0, BATCH, graph.z_dim)
+        class_ids = [self.card.class_id(graph.classes[i % len(graph.classes)]) for i in range(BATCH)]
+        feed = {"z": z, "class_id": np.array(class_ids), "exemplar": exemplar}
+        feed = {port.name: feed[port.name] for port in half.get_inputs()}
+        full = open_session(content, name=name, **options)
+        levels = np.abs(half.run(None, feed)[0].astype(int) - full.run(None, feed)[0].astype(int)).max()
+        if levels > MAX_FP16_LEVELS:
+            raise ModelError(
+                f"{name} in fp16 makes images that differ by up to {levels} grey levels, more than "
+                f"{MAX_FP16_LEVELS}; use --precision fp32"
+            )
+        return half
+
     def __getstate__(self) -> dict[str, Any]:
         # Sessions and locks do not pickle; the other process opens its own.
-        return {**vars(self), "_sessions": {}, "_locks": {}}
+        return {**vars(self), "_sessions": {}, "_locks": {}, "_calls": {}}
 
     def __repr__(self) -> str:
         version = "" if self.card.version is None else f"@{self.card.version}"
         return f"<Generator {self.card.name}{version}: {len(self.class_names)} classes, {self.image_shape}>"
+
+
+def _is_on_gpu(session: Any) -> bool:
+    return CUDA in session.get_providers()

@@ -8,12 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ganaug.config import PlanConfig
-from ganaug.dataset import ClassIds
 from ganaug.errors import SettingsError
+
+if TYPE_CHECKING:
+    # Not at run time: it brings pandas, which making images does without.
+    from ganaug.dataset import ClassIds
 
 PLAN_FILE = "plan.json"
 

@@ -47,7 +47,7 @@ class Step:
         work: Does it; gets a `Job`, returns a small summary.
         code: Modules whose change, or that of what they import, makes results stale.
         reads: Tells, for a run and a part, the steps (or `step/part`) whose results it reads.
-        settings: Sections and top-level fields of the settings that matter to it.
+        settings: Sections, top-level fields, and fields of sections (`screen.folds`) that matter to it.
     """
 
     name: str
@@ -328,11 +328,18 @@ def _key(run: RunFolder, step: Step, part: str, inputs: Mapping[str, str]) -> st
         {
             "step": step.name,
             "part": part,
-            "settings": {name: tree[name] for name in step.settings},
+            "settings": {name: _setting(tree, name) for name in step.settings},
             "inputs": inputs,
             "code": [code_hash(module) for module in step.code],
         }
     )
+
+
+def _setting(tree: Any, name: str) -> Any:
+    """A section, a top-level field, or a field of a section (`screen.folds`)."""
+    for part in name.split("."):
+        tree = tree[part]
+    return tree
 
 
 def _prepare(partial: Path, key: str) -> None:

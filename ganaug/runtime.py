@@ -9,9 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ganaug.errors import DeviceError, ModelError
+import numpy as np
+import numpy.typing as npt
+
+from ganaug.errors import DeviceError, MissingExtraError, ModelError
 
 CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 CPU = "CPUExecutionProvider"
 
 # The key `location` of a tensor that lies in another file, as protobuf writes it.
@@ -20,7 +24,16 @@ _NO_SUCH_FOLDER = Path(__file__).parent / "no-external-data"
 _FATAL_ONLY = 4
 
 
-def open_session(content: bytes, *, name: str, device: str = "auto", threads: int = 1) -> Any:
+def open_session(
+    content: bytes,
+    *,
+    name: str,
+    device: str = "auto",
+    threads: int = 1,
+    gpu: int = 0,
+    tensorrt: bool = False,
+    cuda_graph: bool = False,
+) -> Any:
     """Open a graph that stands alone.
 
     Args:
@@ -28,6 +41,10 @@ def open_session(content: bytes, *, name: str, device: str = "auto", threads: in
         name: What errors call it.
         device: `auto` takes the GPU if there is one that works; `cpu`; `cuda`.
         threads: Threads of one call; 0 means one per core.
+        gpu: Number of the GPU.
+        tensorrt: Run what it can through TensorRT; only with a GPU.
+        cuda_graph: Record the first call and replay it: only with a GPU, and only for calls
+            whose inputs and outputs stay where they were (`BoundCall`).
 
     Returns:
         An `onnxruntime.InferenceSession`.
@@ -35,7 +52,7 @@ def open_session(content: bytes, *, name: str, device: str = "auto", threads: in
     Raises:
         ModelError: It is no ONNX graph, reads other files, or uses operators that ONNX
             Runtime does not have.
-        DeviceError: `cuda` was asked for and is not there.
+        DeviceError: `cuda` or TensorRT was asked for and is not there.
     """
     import onnxruntime
 
@@ -47,12 +64,17 @@ def open_session(content: bytes, *, name: str, device: str = "auto", threads: in
             "device 'cuda' was asked for, and there is no CUDA driver here or ONNX Runtime is a CPU build; "
             "use --device auto or cpu, or install the driver and onnxruntime-gpu"
         )
+    if tensorrt and not (wants_cuda and TENSORRT in onnxruntime.get_available_providers()):
+        raise DeviceError(
+            "TensorRT was asked for, and there is no GPU here, or ONNX Runtime is built without it; leave --tensorrt away"
+        )
     if wants_cuda:
-        session = _create(onnxruntime, content, name, _cuda_providers(onnxruntime), threads)
+        providers = _gpu_providers(onnxruntime, gpu, tensorrt=tensorrt, cuda_graph=cuda_graph)
+        session = _create(onnxruntime, content, name, providers, threads)
         # A session that cannot have CUDA silently becomes a CPU one.
-        if CUDA in session.get_providers():
+        if (TENSORRT if tensorrt else CUDA) in session.get_providers():
             return session
-        if device == "cuda":
+        if device == "cuda" or tensorrt:
             raise DeviceError(
                 f"device 'cuda' was asked for, and ONNX Runtime {onnxruntime.__version__} cannot start it: "
                 "its CUDA and cuDNN libraries are missing or of other versions. Install them, or use --device cpu."
@@ -75,6 +97,84 @@ def has_cuda() -> bool:
     except OSError:
         return False
     return True
+
+
+@cache
+def gpu_count() -> int:
+    """How many GPUs the CUDA driver shows; 0 where ONNX Runtime cannot use them."""
+    if not has_cuda():
+        return 0
+    driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
+
+
+class BoundCall:
+    """Calls a session again and again with inputs of the same shapes, which stay on the device.
+
+    Only the inputs' bytes go there and only the output's come back; nothing is allocated, so
+    that a call can be recorded as a CUDA graph. For one thread at a time.
+
+    Args:
+        session: The session; its one output is uint8.
+        feed: The first inputs, by name.
+        output_shape: Shape of the output.
+        device: `cuda` or `cpu`.
+        gpu: Number of the GPU.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        feed: Mapping[str, npt.NDArray[Any]],
+        output_shape: tuple[int, ...],
+        *,
+        device: str = "cuda",
+        gpu: int = 0,
+    ) -> None:
+        import onnxruntime
+
+        values = onnxruntime.OrtValue
+        self._session, self._binding = session, session.io_binding()
+        self._inputs = {
+            # A copy: on a CPU the value would be the caller's own array, and written into.
+            name: values.ortvalue_from_numpy(np.array(array, order="C"), device, gpu)
+            for name, array in feed.items()
+        }
+        self._output = values.ortvalue_from_shape_and_type(output_shape, np.uint8, device, gpu)
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        self._binding.bind_ortvalue_output(session.get_outputs()[0].name, self._output)
+
+    def __call__(self, feed: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.uint8]:
+        """Run with these inputs; returns a copy of the output."""
+        for name, array in feed.items():
+            self._inputs[name].update_inplace(np.ascontiguousarray(array))
+        self._session.run_with_iobinding(self._binding)
+        return np.array(self._output.numpy(), np.uint8)
+
+
+def half_precision(content: bytes, name: str) -> bytes:
+    """A graph with float16 arithmetic inside; what goes in and comes out stays as it is.
+
+    Raises:
+        MissingExtraError: `onnx` is not installed.
+        ModelError: The graph cannot be converted.
+    """
+    try:
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    except ImportError as error:
+        raise MissingExtraError("fp16", "train") from error
+    try:
+        model = convert_float_to_float16(onnx.load_from_string(content), keep_io_types=True)
+    except Exception as error:
+        # The converter raises whatever it stumbles over.
+        raise ModelError(f"{name} cannot be converted to fp16 ({error}); use --precision fp32") from error
+    converted: bytes = model.SerializeToString()
+    return converted
 
 
 def check_ports(
@@ -115,13 +215,16 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return (*own, RuntimeError, ValueError)
 
 
-def _cuda_providers(onnxruntime: Any) -> list[Any]:
+def _gpu_providers(onnxruntime: Any, gpu: int, *, tensorrt: bool, cuda_graph: bool) -> list[Any]:
     # Finds CUDA and cuDNN in the packages that torch brings.
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()
     # No trial of algorithms and no TF32: an image is the same on every run, and within a
     # grey level of the CPU's.
-    return [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}), CPU]
+    cuda = {"device_id": str(gpu), "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    if cuda_graph:
+        cuda["enable_cuda_graph"] = "1"
+    return [*([(TENSORRT, {"device_id": str(gpu)})] if tensorrt else []), (CUDA, cuda), CPU]
 
 
 def _create(onnxruntime: Any, content: bytes, name: str, providers: list[Any], threads: int) -> Any:

@@ -21,10 +21,11 @@ import pandas as pd
 
 from ganaug.config import Config
 from ganaug.dataset import Images, LabelledImages
-from ganaug.errors import RunFolderError, TooManyUnreadableError
+from ganaug.errors import ModelError, RunFolderError, TooManyUnreadableError
 from ganaug.plan import BalancePlan, ClassPlan
 from ganaug.progress import Progress, silent
 from ganaug.run import Job, Outcome, RunFolder, Step, perform, writing
+from ganaug.screen import SCREENER
 
 if TYPE_CHECKING:
     from ganaug.readers import Reading
@@ -72,13 +73,14 @@ def parts(run: RunFolder, step: str) -> tuple[str, ...]:
     """The parts that a step is done in; one empty name for a step that is done whole.
 
     Training comes classifiers first, because the GANs are examined with them, then the base,
-    because each class goes on from it.
+    because each class goes on from it. Screening makes the screener first.
     """
     if step in {"train", "export"}:
         own = tuple(plan.part for plan in load_plan(run).wanted if plan.trains_own)
         return ("classifiers", *(["base"] if _has_base(run) else []), *own)
     if step in {"produce", "screen"}:
-        return tuple(plan.part for plan in load_plan(run).wanted)
+        wanted = tuple(plan.part for plan in load_plan(run).wanted)
+        return (SCREENER, *wanted) if step == "screen" and wanted else wanted
     return ("",)
 
 
@@ -95,6 +97,27 @@ def load_plan(run: RunFolder) -> BalancePlan:
 def load_training(run: RunFolder) -> LabelledImages:
     """The real training images of a run."""
     return LabelledImages.load(run.done_path("split")).part("train")
+
+
+def run_model(run: RunFolder) -> Path:
+    """All exported generators of a run as one model, in the run's folder `model`.
+
+    Raises:
+        MissingStepError: `export` is not done.
+        ModelError: A generator is missing or damaged.
+    """
+    from ganaug.card import ModelCard
+    from ganaug.store import assemble_model
+
+    folders = [run.done_path("export", part) for part in parts(run, "export") if part != "classifiers"]
+    graphs = {graph.sha256 for folder in folders for graph in ModelCard.load(folder).graphs}
+    out = run.folder / "model"
+    with contextlib.suppress(ModelError):
+        if {graph.sha256 for graph in ModelCard.load(out).graphs} == graphs:
+            return out
+    shutil.rmtree(out, ignore_errors=True)
+    assemble_model(folders, out, name=run_name(run.config))
+    return out
 
 
 def load_unlabelled(run: RunFolder) -> Images | None:
@@ -203,6 +226,7 @@ def _train(job: Job) -> dict[str, Any]:
             config.screen.classifiers,
             job.out,
             seed=config.train.seed,
+            folds=config.screen.folds,
             device=device,
             progress=job.progress,
         )
@@ -260,18 +284,25 @@ def _produce(job: Job) -> dict[str, Any]:
 
 
 def _screen(job: Job) -> dict[str, Any]:
-    from ganaug.produce import MANIFEST_FILE, open_shards
-    from ganaug.screen import screen_class
+    from ganaug.produce import open_shards
+    from ganaug.screen import Screener, fit_screener, screen_class
 
     run = job.run
+    if job.part == SCREENER:
+        return fit_screener(
+            load_training(run),
+            sorted(run.path("export", "classifiers").glob("*.onnx")),
+            sorted(run.path("train", "classifiers").glob("fold-*.npz")),
+            run.config.screen,
+            job.out,
+            progress=job.progress,
+        )
     produced = run.path("produce", job.part)
+    screener = Screener.open(run.path("screen", SCREENER), threads=0)
     return screen_class(
         open_shards(produced),
-        pd.read_parquet(produced / MANIFEST_FILE),
-        _class_of(run, job.part).class_id,
-        load_training(run),
-        sorted(run.path("export", "classifiers").glob("*.onnx")),
-        run.config.screen,
+        pd.read_parquet(produced / "manifest"),
+        screener.for_class(_class_of(run, job.part).class_id),
         job.out,
         progress=job.progress,
     )
@@ -368,11 +399,14 @@ def _reads_for_produce(run: RunFolder, part: str) -> Sequence[str]:
 
 
 def _reads_for_screen(run: RunFolder, part: str) -> Sequence[str]:
-    return ("split", f"produce/{part}", "export/classifiers")
+    if part == SCREENER:
+        return ("split", "export/classifiers", "train/classifiers")
+    return (f"screen/{SCREENER}", f"produce/{part}")
 
 
 def _reads_for_sets(run: RunFolder, part: str) -> Sequence[str]:
-    return ("split", "plan", *_references(run, "screen"))
+    screened = [f"screen/{plan.part}" for plan in load_plan(run).wanted]
+    return ("split", "plan", *screened)
 
 
 def _reads_for_evaluate(run: RunFolder, part: str) -> Sequence[str]:
@@ -413,7 +447,7 @@ _ALL = [
         _train,
         ("ganaug.training.gans", "ganaug.training.classifier"),
         _reads_for_train,
-        ("train", "screen", "device"),
+        ("train", "screen.classifiers", "screen.folds", "device"),
     ),
     Step("export", _export, ("ganaug.training.export",), lambda run, part: (f"train/{part}",), ("export",)),
     Step("produce", _produce, ("ganaug.produce",), _reads_for_produce, ("produce", "device")),

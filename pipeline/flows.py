@@ -13,6 +13,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from ganaug.config import Config
 from ganaug.progress import listener
 from ganaug.run import RunFolder
+from ganaug.screen import SCREENER
 from ganaug.steps import open_run, parts, run_name
 from pipeline import artifacts
 from pipeline.tasks import GPU_LIMIT, TASKS
@@ -68,11 +69,16 @@ class _Balance:
             needs = [trained[one] for one in ("classifiers", "base") if one in trained]
             trained[part] = self._submit("train", part, needs)
         exported = {part: self._submit("export", part, [trained[part]]) for part in trained}
-        screened = []
-        for part in self._parts("produce"):
-            produced = self._submit("produce", part, [exported[part if part in exported else "base"]])
-            screened.append(self._submit("screen", part, [produced, exported["classifiers"]]))
-        for future in [*trained.values(), *exported.values(), *screened]:
+        produced = {
+            part: self._submit("produce", part, [exported[part if part in exported else "base"]])
+            for part in self._parts("produce")
+        }
+        screened: dict[str, Future] = {}
+        for part in self._parts("screen"):
+            # The classes are screened by what the screener measured.
+            needs = [produced[part], screened[SCREENER]] if part in produced else [exported["classifiers"]]
+            screened[part] = self._submit("screen", part, needs)
+        for future in [*trained.values(), *exported.values(), *screened.values()]:
             future.result()
         artifacts.sample_sheet(self._run)
         self._whole("assemble")

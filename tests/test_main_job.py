@@ -26,6 +26,7 @@ SMALL = {
     "evaluate.steps": "60",
     "evaluate.workers": "1",
     "screen.classifiers": "1",
+    "screen.folds": "2",
     "split.near-duplicates": "false",
 }
 WORDS = [word for key, value in SMALL.items() for word in (f"--{key}", value)]

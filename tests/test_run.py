@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ganaug.config import Config, PlanConfig
+from ganaug.config import Config, PlanConfig, ScreenConfig
 from ganaug.errors import MissingStepError, OutputError, RunFolderError
 from ganaug.run import Job, RunFolder, Step, code_hash, is_current, perform
 
@@ -43,6 +43,14 @@ def test_other_settings_of_a_step_do_it_again_and_others_leave_it(run):
     assert not perform(changed, FIRST).was_done
     other = RunFolder.create(run.folder, Config(plan=PlanConfig(min_images=9), device="cpu"), "dataset-a")
     assert perform(other, FIRST).was_done
+
+
+def test_a_step_that_reads_one_field_of_a_section_is_left_when_another_changes(run):
+    step = Step("train", lambda job: {}, ("ganaug.plan",), lambda run, part: (), ("screen.folds",))
+    perform(run, step)
+    for screen, was_done in ((ScreenConfig(quota=3.0), True), (ScreenConfig(folds=5), False)):
+        changed = RunFolder.create(run.folder, Config(screen=screen), "dataset-a")
+        assert perform(changed, step).was_done == was_done
 
 
 def test_a_step_is_done_again_when_what_it_read_has_changed(run):

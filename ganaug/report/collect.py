@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from ganaug.report.gans import Gan, read_gans
 from ganaug.report.provenance import Provenance, read_provenance
 from ganaug.report.sheets import load_table
 from ganaug.run import RUN_FILE, RunFolder, StepRecord
-from ganaug.screen import REASONS, SCREENED_FILE
+from ganaug.screen import REASONS, SCREENED_FILE, SCREENER
 
 STEPS = ("split", "plan", "train", "export", "produce", "screen", "assemble", "evaluate", "publish")
 """The steps that the page tells about, in their order."""
@@ -99,6 +99,23 @@ class RejectionRow:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What an image had to reach, as the screener measured it on real training images.
+
+    Attributes:
+        recognised: Share of held-out real images that were recognised, classes alike.
+        min_confidence: Calibrated probability that each classifier must give the class.
+        min_realism: Typical distance between real neighbours over that to the nearest real image.
+        min_distance: Root mean square of pixels in 0..1; nearer to a real image is a copy.
+    """
+
+    recognised: float
+    min_confidence: float
+    min_realism: float
+    min_distance: float
+
+
+@dataclass(frozen=True)
 class StepCost:
     """Time and memory of one step; `peak_rss_bytes` is the largest over its parts."""
 
@@ -129,6 +146,7 @@ class Report:
     classes: tuple[ClassRow, ...]
     reasons: tuple[str, ...]
     rejections: tuple[RejectionRow, ...]
+    screener: Measured | None
     arena: Arena | None
     publication: Publication | None
     gans: tuple[Gan, ...]
@@ -205,6 +223,7 @@ def collect(run_folder: Path, config: Config) -> Report:
         classes=classes,
         reasons=reasons,
         rejections=rejections,
+        screener=_measured(run),
         arena=read_arena(run.path("evaluate"), config.evaluate) if run.record("evaluate") else None,
         publication=_publication(run),
         gans=gans,
@@ -299,6 +318,14 @@ def _rejections(
         for row in classes
         if row.part in counts
     )
+
+
+def _measured(run: RunFolder) -> Measured | None:
+    record = run.record("screen", SCREENER)
+    if record is None:
+        return None
+    names = (field.name for field in fields(Measured))
+    return Measured(**{name: float(record.summary.get(name, 0.0)) for name in names})
 
 
 def _publication(run: RunFolder) -> Publication | None:

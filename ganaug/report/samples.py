@@ -13,7 +13,7 @@ from ganaug.dataset import Images
 from ganaug.report.collect import ClassRow
 from ganaug.report.sheets import Picture, RealImages, evenly, load_images, load_table, picture
 from ganaug.run import STEP_FILE
-from ganaug.screen import KEPT_FILE, REJECTED_FILE, REJECTED_INDEX_FILE, SCREENED_FILE
+from ganaug.screen import KEPT_FILE, REAL_COPY, REJECTED_FILE, REJECTED_INDEX_FILE, SCREENED_FILE
 
 BUDGET_BYTES = 2_800_000
 """Text of all samples together; with the rejected ones the page stays under 5 MB."""
@@ -142,7 +142,7 @@ def _rejected(
         pairs: list[Pair] = []
         for image, values, name in _in_turn(by_class)[:REJECTED_SHOWN]:
             # Which kept image a copy of a synthetic one repeats is not recorded.
-            pair = _pair(image, values, real if "real" in reason else None, name)
+            pair = _pair(image, values, real if reason == REAL_COPY else None, name)
             spent += pair.bytes
             if spent < REJECTED_BUDGET_BYTES:
                 pairs.append(pair)

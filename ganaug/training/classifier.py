@@ -231,40 +231,50 @@ def train_classifiers(
     folder: Path,
     *,
     seed: int,
+    folds: int = 0,
     device: str = "cpu",
     progress: Progress = silent,
     steps: int | None = None,
 ) -> dict[str, Any]:
     """Train the screening classifiers: real training images only, oversampled and augmented.
 
-    They differ by their seeds. Those that lie in the folder already are not trained again.
+    They differ by their seeds. Those that lie in the folder already are not trained again, and
+    neither are those of the cross-validation.
 
     Args:
         train: Real training images.
         count: How many classifiers.
-        folder: Gets `classifier-<i>.safetensors` and `classifier.json`.
+        folder: Gets `classifier-<i>.safetensors`, `fold-<k>.npz` and `classifier.json`.
         seed: Chooses all that is random.
+        folds: Classifiers that each do without their share of the images; what they see in
+            images is kept for screening to be measured on (`ganaug.screen.folds`).
         device: `cpu` or `cuda`.
         progress: Told of the images trained on, over all classifiers.
         steps: Training steps of each; None chooses by the number of images.
 
     Returns:
-        `classifiers`, `steps` and `seconds`.
+        `classifiers`, `folds`, `steps` and `seconds`.
     """
+    from ganaug.training.folds import fold_file, train_fold
+
     began = time.perf_counter()
     recipe = ARMS["oversampling+albumentations"].recipe(train)
-    steps = steps or auto_steps(len(train))
+    steps, fold_steps = steps or auto_steps(len(train)), steps
     folder.mkdir(parents=True, exist_ok=True)
     files = [f"classifier-{number}.safetensors" for number in range(count)]
     for number, file in enumerate(files):
         if not (folder / file).exists():
             # Far from the arena's seeds 0, 1, ...: its judges are not those of the screen.
             own_seed = 1_000_003 * (seed + 1) + number
-            share = _share_of(progress, number, count)
+            share = _share_of(progress, number, count + folds)
             model = fit(
                 recipe, len(train.class_names), seed=own_seed, steps=steps, device=device, progress=share
             )
             save_weights(model, folder / file)
+    for number in range(folds):
+        share = _share_of(progress, count + number, count + folds)
+        path = folder / fold_file(number)
+        train_fold(train, number, folds, path, seed=seed, device=device, progress=share, steps=fold_steps)
     spec = {
         "format": FORMAT,
         "image_shape": list(train.images.shape[1:]),
@@ -273,7 +283,12 @@ def train_classifiers(
         "steps": steps,
     }
     (folder / CLASSIFIER_FILE).write_text(json.dumps(spec, indent=2, ensure_ascii=False), encoding="utf-8")
-    return {"classifiers": count, "steps": steps, "seconds": round(time.perf_counter() - began, 2)}
+    return {
+        "classifiers": count,
+        "folds": folds,
+        "steps": steps,
+        "seconds": round(time.perf_counter() - began, 2),
+    }
 
 
 def _share_of(progress: Progress, number: int, count: int) -> Progress:

@@ -24,9 +24,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ganaug.config import ScreenConfig
 from ganaug.dataset import Images, LabelledImages
-from ganaug.screen import RealNeighbours, copy_distance
+from ganaug.screen.pixels import RealNeighbours, copy_distance
 from ganaug.training.classifier import load_classifiers, predict
 from ganaug.training.games import Reals
 from ganaug.training.networks import NETWORKS
@@ -38,6 +37,8 @@ SAMPLES, LEAST_SAMPLES = 256, 64
 ALL_SAMPLES = 2048
 ENOUGH = 0.5
 """Share of samples that must pass: production makes twice what is wanted (`produce.surplus`)."""
+CONFIDENT = 0.6
+"""Probability that every classifier must give a sample's class; screening's own is measured later."""
 NEIGHBOURS = 5
 """The sphere of a real image reaches to so many real neighbours (coverage)."""
 REALS = 256
@@ -137,7 +138,7 @@ class Judge:
         desk = self.desks[class_id]
         passes = np.ones(len(images), dtype=bool)
         for recognise in self.recognisers:
-            passes &= recognise(images)[0][:, class_id] > ScreenConfig().min_confidence
+            passes &= recognise(images)[0][:, class_id] > CONFIDENT
         distance, _ = desk.neighbours(images)
         passes &= distance >= self.threshold
         features = self._features(images)

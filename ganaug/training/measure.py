@@ -14,7 +14,7 @@ from ganaug.dataset import ClassIds, Images, LabelledImages
 from ganaug.errors import DatasetError
 from ganaug.progress import Progress, silent
 from ganaug.quality.neighbourhood import compare, nearest_distances
-from ganaug.screen import BATCH, RealNeighbours, copy_distance
+from ganaug.screen.pixels import BATCH, RealNeighbours, copy_distance
 from ganaug.training.accuracy_score import Score, accuracy_score, fill_with_real, share_of
 from ganaug.training.classifier import BATCH as TRAIN_BATCH
 from ganaug.training.classifier import Classifier, auto_steps, predict

@@ -106,7 +106,7 @@ def main() -> None:
             run = prepare(data, seed, asked.folder, asked.work)
             for recipe in asked.recipes:
                 for scope, row in run_cells(run, data, recipe, asked.scopes, seed, changes, asked.out):
-                    print(f"{data} {recipe} {scope} seed {seed}: {row}", flush=True)  # noqa: T201
+                    print(f"{data} {recipe} {scope} seed {seed}: {row}", flush=True)
 
 
 def prepare(data: str, seed: int, folder: Path | None, work: Path) -> RunFolder:

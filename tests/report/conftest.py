@@ -213,6 +213,16 @@ class RunBuilder:
             self._finish("produce", plan.part, seconds=0.4)
 
     def _screen(self) -> None:
+        self.run.path("screen", "screener").mkdir(parents=True)
+        self._finish(
+            "screen",
+            "screener",
+            seconds=0.8,
+            recognised=0.931,
+            min_confidence=0.709,
+            min_realism=0.524,
+            min_distance=0.0467,
+        )
         for plan in self.plan.wanted:
             folder = self.run.path("screen", plan.part)
             folder.mkdir(parents=True)
@@ -220,9 +230,9 @@ class RunBuilder:
             images = self._synthetic(plan.class_id, len(table))
             distances = pairwise_distances(images, self.train.images)
             chances = (
-                [0, 0.25, 0.45, 0.2, 0.1]
+                [0, 0.2, 0.4, 0.1, 0.15, 0.1, 0.05]
                 if plan.class_id in self.nothing_kept
-                else [0.7, 0.12, 0.08, 0.06, 0.04]
+                else [0.64, 0.1, 0.06, 0.06, 0.06, 0.04, 0.04]
             )
             table["reason"] = self.rng.choice(["", *REASONS], len(table), p=chances)
             table["kept"] = table["reason"] == ""
@@ -234,7 +244,7 @@ class RunBuilder:
             np.save(folder / "rejected.npy", images[rows])
             table.iloc[rows].to_parquet(folder / "rejected.parquet", index=False)
             table.to_parquet(folder / "screened.parquet", index=False)
-            self._finish("screen", plan.part, seconds=0.3, min_distance=0.08)
+            self._finish("screen", plan.part, seconds=0.3)
 
     def _synthetic(self, class_id: int, count: int) -> np.ndarray:
         """Real images of the class, moved and blurred."""

@@ -216,6 +216,13 @@ def test_kept_and_rejected_images_add_up_to_those_made(finished):
         assert row.right == row.produced - row.reasons[0]
 
 
+def test_what_the_screener_measured_is_told_and_nothing_is_where_there_is_none(finished, build_run, tmp_path):
+    page = write_report(finished.folder, tmp_path, finished.config).read_text("utf-8")
+    for words in ("93% were recognised", "confidence of 71%", "realism of 0.52", "Nearer than 0.047"):
+        assert words in page
+    assert collect(build_run().through("produce").folder, finished.config).screener is None
+
+
 def test_each_synthetic_image_stands_above_its_nearest_real_one(finished):
     samples = gather(finished.folder, class_rows(finished.folder), REASONS, 4)
     one = samples.classes[0]

@@ -13,6 +13,7 @@ import torch
 from ganaug.arms import ARMS
 from ganaug.dataset import LabelledImages
 from ganaug.errors import ModelError, SettingsError
+from ganaug.screen.folds import Fold
 from ganaug.training.batches import STRENGTHS, albumentations_pipeline, batches, draw
 from ganaug.training.classifier import (
     Classifier,
@@ -152,6 +153,50 @@ def test_screening_classifiers_are_saved_loaded_and_not_trained_twice(tmp_path):
     assert json.loads((tmp_path / "classifier.json").read_text())["class_names"] == ["a", "b", "c"]
     train_classifiers(train, 2, tmp_path, seed=0, steps=4)
     assert [(tmp_path / f"classifier-{k}.safetensors").stat().st_mtime_ns for k in range(2)] == written
+
+
+def test_each_fold_leaves_what_a_classifier_sees_in_images_that_it_was_trained_without(tmp_path):
+    train = squares([20, 20, 6])
+    summary = train_classifiers(train, 1, tmp_path, seed=0, folds=3, steps=30)
+    assert summary["folds"] == 3
+    folds = [Fold.load(tmp_path / f"fold-{number}.npz") for number in range(3)]
+    assert np.sum([fold.held_out for fold in folds], axis=0).tolist() == [1] * 46
+    for fold in folds:
+        assert fold.class_ids.tolist() == train.class_ids.tolist()
+        assert (fold.logits.shape, fold.features.shape) == ((46, 3), (46, 128))
+        assert np.bincount(fold.class_ids[fold.held_out]).tolist() in ([7, 7, 2], [7, 6, 2], [6, 7, 2])
+    assert not np.array_equal(folds[0].logits, folds[1].logits)
+
+
+def test_folds_that_are_there_are_not_trained_again_and_missing_ones_come_out_the_same(tmp_path):
+    train = squares([12, 12])
+    train_classifiers(train, 1, tmp_path, seed=0, folds=2, steps=3)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("fold-*.npz")}
+    times = (tmp_path / "fold-0.npz").stat().st_mtime_ns
+    (tmp_path / "fold-1.npz").unlink()
+    train_classifiers(train, 1, tmp_path, seed=0, folds=2, steps=3)
+    assert (tmp_path / "fold-0.npz").stat().st_mtime_ns == times
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("fold-*.npz")} == before
+
+
+def test_a_fold_is_not_trained_on_what_it_holds_out(tmp_path, monkeypatch):
+    train, seen = squares([12, 12]), []
+
+    def watched(recipe, *arguments, **more):
+        seen.append({image.tobytes() for image in recipe.images})
+        return fit(recipe, *arguments, **more)
+
+    monkeypatch.setattr("ganaug.training.folds.fit", watched)
+    train_classifiers(train, 1, tmp_path, seed=0, folds=2, steps=2)
+    for number, images in enumerate(seen):
+        held_out = Fold.load(tmp_path / f"fold-{number}.npz").held_out
+        is_in = np.array([image.tobytes() in images for image in train.images])
+        assert is_in.tolist() == (~held_out).tolist()
+
+
+def test_a_class_of_one_image_has_a_fold_that_does_without_it(tmp_path):
+    train_classifiers(squares([12, 1]), 1, tmp_path, seed=0, folds=2, steps=2)
+    assert sum(Fold.load(tmp_path / f"fold-{number}.npz").held_out[-1] for number in range(2)) == 1
 
 
 def test_a_damaged_classifier_is_refused(tmp_path):

@@ -1,0 +1,143 @@
+"""What the verbs of the command line share: how settings are told, and how a step is done and shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.text import Text
+
+from ganaug import config as settings
+from ganaug import steps
+from ganaug.config import Config
+from ganaug.display import Display
+from ganaug.errors import SettingsError
+from ganaug.progress import listening, to_listener
+from ganaug.run import RunFolder, perform
+
+console = Console()
+errors = Console(stderr=True)
+
+Rest = Annotated[
+    str,
+    Parameter(
+        name=["PATH"],
+        allow_leading_hyphen=True,
+        help="Your images: a folder with a folder per class (optionally under train/ and test/), the same in a "
+        ".zip or .tar, a .csv or .parquet table, or an .npz. Nothing: the bundled digits.",
+    ),
+]
+ConfigFile = Annotated[
+    Path | None, Parameter(help="YAML file of settings, as --print-config prints them.", negative=())
+]
+RunDir = Annotated[Path | None, Parameter(help="The run folder; nothing: runs/<name of the dataset>.")]
+DeviceName = Annotated[str | None, Parameter(help="auto, cpu or cuda.")]
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+def do_step(step: str, chosen: Config, part: str | None) -> None:
+    """Do one step on the run folder, and `split` before `plan`, which nobody asks for alone."""
+    folder = steps.open_run(chosen)
+    with folder.locked(), Display(console, list(steps.STEPS)) as display, listening(display):
+        for name in ["split", "plan"] if step == "plan" else [step]:
+            names = steps.parts(folder, name) if part is None else _matching_parts(folder, name, part)
+            display.planned(name, len(names))
+            for one in names:
+                outcome = perform(folder, steps.STEPS[name], one, to_listener(name, one))
+                display.finished(name, one, seconds=outcome.record.seconds, was_done=outcome.was_done)
+                _show_summary(outcome.folder, outcome.record.summary)
+
+
+def _matching_parts(folder: RunFolder, step: str, wanted: str) -> Sequence[str]:
+    known = steps.parts(folder, step)
+    found = [part for part in known if wanted in {part, part.partition("-")[2]}]
+    if not found:
+        raise SettingsError(
+            [f"--part: {step} has no part {wanted!r}; it has {', '.join(filter(None, known))}"]
+        )
+    return found
+
+
+def fields_page(step: str) -> str:
+    """The settings of a step, for its `--help`."""
+    names = ["data", "split"] if step == "split" else [step]
+    lines = []
+    for name in names:
+        section = Config.model_fields[name].annotation
+        for field, info in section.model_fields.items():  # type: ignore[union-attr]
+            option = f"--{name}.{field.replace('_', '-')}"
+            lines.append(f"{option}  [{info.default}]\n    {' '.join((info.description or '').split())}")
+    return "Settings of this step:\n\n" + "\n".join(lines) + "\n\nThe run's other settings stay as they are."
+
+
+def settings_of(
+    tokens: Sequence[str],
+    file: Path | None,
+    folder: Path | None,
+    device: str | None,
+    *,
+    continues: bool = False,
+) -> Config:
+    """Settings from the command line; a verb that continues a run starts from that run's."""
+    data, overrides = _parse_tokens(tokens)
+    if folder is not None:
+        overrides["run_dir"] = str(folder)
+    if device is not None:
+        overrides["device"] = device
+    chosen = settings.load(file, overrides, data=data)
+    stored = steps.run_dir(chosen) / "config.yaml"
+    if file is None and stored.is_file() and (continues or (folder is not None and data is None)):
+        return settings.load(stored, overrides, data=data)
+    return chosen
+
+
+def _parse_tokens(tokens: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
+    """Tell the path of the data from `--section.field value` options.
+
+    Raises:
+        SettingsError: A second path, or an option without its value.
+    """
+    data: str | None = None
+    overrides: dict[str, Any] = {}
+    problems = []
+    pending = list(tokens)
+    while pending:
+        token = pending.pop(0)
+        if not token.startswith("--"):
+            if data is None:
+                data = token
+            else:
+                problems.append(f"{token!r}: one path is enough, and {data!r} was given")
+            continue
+        key, has_value, value = token[2:].partition("=")
+        if not has_value:
+            if not pending or pending[0].startswith("--"):
+                problems.append(f"--{key}: needs a value")
+                continue
+            value = pending.pop(0)
+        overrides[key] = value
+    if problems:
+        raise SettingsError(problems)
+    return data, overrides
+
+
+def _show_summary(folder: Path, summary: dict[str, Any]) -> None:
+    for key, value in summary.items():
+        if value not in (None, [], {}, ""):
+            console.print(Text(f"    {key}: {value}"), soft_wrap=True)
+    console.print(Text(f"    in {folder}", style="dim"), soft_wrap=True)
+
+
+def quiet_prefect() -> None:
+    """Prefect's own settings, where the user has not set them."""
+    # The embedded server takes up to 20 s, and longer on a busy machine.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    # The display tells what goes on; Prefect's log lines would tear it.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
