@@ -21,6 +21,8 @@ from ganaug.run import RunFolder, perform
 
 console = Console()
 errors = Console(stderr=True)
+LONGEST = 400
+"""Longer entries of a step's summary stand in its `step.json` alone."""
 
 Rest = Annotated[
     str,
@@ -127,8 +129,9 @@ def _parse_tokens(tokens: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
 
 def _show_summary(folder: Path, summary: dict[str, Any]) -> None:
     for key, value in summary.items():
-        if value not in (None, [], {}, ""):
-            console.print(Text(f"    {key}: {value}"), soft_wrap=True)
+        text = f"    {key}: {value}"
+        if value not in (None, [], {}, "") and len(text) <= LONGEST:
+            console.print(Text(text), soft_wrap=True)
     console.print(Text(f"    in {folder}", style="dim"), soft_wrap=True)
 
 

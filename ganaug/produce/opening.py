@@ -87,10 +87,9 @@ def open_model(config: Production, model: Path | str, images: int) -> tuple[Gene
             [first, *rest], seed=config.seed, truncation=config.truncation, batch=way.batch
         )
 
-    opened: dict[Way, GeneratedImages] = {}
-
     def prepare(way: Way) -> Any:
-        opened[way] = source = lanes(way)
+        # Held by nobody else: the memory of a way that was tried goes with it.
+        source = lanes(way)
         name = source.able[0]
         return lambda number: source.make(name, number * source.batch, source.batch)
 

@@ -88,8 +88,9 @@ class Layout:
 class _ClassWork:
     """A class on its way: what is wanted, what became of it so far."""
 
-    def __init__(self, order: ClassOrder, address: str, screen: ClassScreen | None) -> None:
-        self.order, self.address, self.screen = order, address, screen
+    def __init__(self, order: ClassOrder, address: str) -> None:
+        self.order, self.address = order, address
+        self.screen: ClassScreen | None = None
         self.tally = Tally(order.wanted, is_filled=not order.wanted)
         self.unit_names: set[str] = set()
 
@@ -181,13 +182,16 @@ class Stream:
         ):
             try:
                 for work in self._works:
+                    if self._screen is not None and work.order.wanted:
+                        work.screen = self._screen(work.order.class_id)
                     for job in self._jobs(work):
                         self._pending.append((job, self._makers.submit(self._make, job)))
                         # One batch more than threads, so that none waits for this one.
                         if len(self._pending) > self._workers + 1:
                             self._settle_next()
                     self._drain(work if self._until_kept else None)
-                self._drain()
+                    # What it remembers of the images kept: no other class asks for it.
+                    work.screen = None
                 while self._writes:
                     self._writes.popleft().result()
             finally:
@@ -223,7 +227,7 @@ class Stream:
             "parts": self._parts if self._screen is not None else 1,
         }
         address = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
-        return _ClassWork(order, address, None if self._screen is None else self._screen(order.class_id))
+        return _ClassWork(order, address)
 
     def _jobs(self, work: _ClassWork) -> Iterator[_Job]:
         """The batches of a class that are still to be made."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,8 +28,9 @@ from ganaug.places import LocalPlace
 from ganaug.produce import manifest
 
 POLL_S = 0.2
-EARLY_IMAGES = 10_000
-"""Memory at the end is compared with memory when so many were done."""
+EARLY = (10_000, 30_000)
+LATE = 0.95
+"""Memory at the end, from this share of the images on, is compared with memory when so many were done."""
 
 
 @dataclass
@@ -67,16 +69,16 @@ def main() -> None:
     second = _watch(command, out, kill_at=None)
     table = pd.read_parquet(out / manifest.FOLDER, columns=["class_name", "index", "kept", "reason", "file"])
     intact = _intact(out)
-    early = max(rss for images, rss in first.rss if images <= EARLY_IMAGES)
+    early = statistics.median(rss for images, rss in first.rss if EARLY[0] <= images <= EARLY[1])
+    late = statistics.median(rss for images, rss in second.rss if images >= LATE * asked.images)
     peak = max(rss for watched in (first, second) for _, rss in watched.rss)
     made, seconds = len(table), first.seconds + second.seconds
     print(f"tried {made:,} images, kept {int(table['kept'].sum()):,}, in {seconds:,.0f} s")
     print(f"killed with SIGKILL after {first.seconds:,.0f} s, at {done:,} images; went on and finished")
     print(f"rate {made / seconds:,.0f} images/s, both runs, start-up and what the kill lost included")
     print(f"each image once: {not table.duplicated(['class_name', 'index']).any()}; shards intact: {intact}")
-    print(
-        f"resident memory: {early / 2**20:,.0f} MiB up to {EARLY_IMAGES:,} images, {peak / 2**20:,.0f} MiB at most"
-    )
+    print(f"resident memory: {early / 2**20:,.0f} MiB at {EARLY[0]:,} to {EARLY[1]:,} images,")
+    print(f"  {late / 2**20:,.0f} MiB at the end ({late / early - 1:+.0%}), {peak / 2**20:,.0f} MiB at most")
     print(table["reason"].value_counts().to_string())
     print(f"{sum(path.stat().st_size for path in out.rglob('*') if path.is_file()) / 2**20:,.0f} MiB written")
     if asked.out is None:
