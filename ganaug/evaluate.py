@@ -13,11 +13,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ganaug.arms import ARMS
+from ganaug.arms import Arm, find_arms
 from ganaug.config import EvaluateConfig
-from ganaug.dataset import ClassIds, LabelledImages
+from ganaug.dataset import LabelledImages
 from ganaug.errors import SettingsError
 from ganaug.intervals import Difference, Floats, compare
+from ganaug.scores import score
 
 Answer = Literal["helps", "no difference", "hurts", "cannot tell"]
 
@@ -103,61 +104,6 @@ class Arena:
     verdict: Verdict
 
 
-def score_classes(labels: ClassIds, probability: Floats, class_names: Sequence[str]) -> pd.DataFrame:
-    """Score one classifier, class by class.
-
-    Args:
-        labels: (N,) true class ids.
-        probability: (N, K) probabilities.
-        class_names: K names.
-
-    Returns:
-        A row per class: `class_id`, `class_name`, `recall`, `precision`, `average_precision`
-        and `test_images`. A class without test images has no recall nor average precision; one
-        that is never guessed has precision 0.
-    """
-    from sklearn.metrics import average_precision_score, precision_recall_fscore_support
-
-    ids = np.arange(len(class_names))
-    precision, recall, _, support = precision_recall_fscore_support(
-        labels, probability.argmax(1), labels=ids, zero_division=0.0
-    )
-    ranked = [
-        float(average_precision_score(labels == k, probability[:, k])) if support[k] else np.nan for k in ids
-    ]
-    return pd.DataFrame(
-        {
-            "class_id": ids.astype(np.int64),
-            "class_name": list(class_names),
-            "recall": np.where(support > 0, recall, np.nan),
-            "precision": precision,
-            "average_precision": ranked,
-            "test_images": support.astype(np.int64),
-        }
-    )
-
-
-def score(labels: ClassIds, probability: Floats, wanted: Sequence[int]) -> dict[str, float]:
-    """Score one classifier as a whole, over the classes that have test images.
-
-    Returns:
-        `macro_f1`, `balanced_accuracy`, and the means over the wanted classes `rare_recall`
-        and `rare_average_precision` (NaN when none of them has test images).
-    """
-    from sklearn.metrics import f1_score
-
-    table = score_classes(labels, probability, [""] * probability.shape[1])
-    rare = table[table["class_id"].isin(list(wanted))]
-    present = np.unique(labels)
-    f1 = f1_score(labels, probability.argmax(1), labels=present, average="macro", zero_division=0.0)
-    return {
-        "macro_f1": float(f1),
-        "balanced_accuracy": float(table["recall"].mean()),
-        "rare_recall": float(rare["recall"].mean()),
-        "rare_average_precision": float(rare["average_precision"].mean()),
-    }
-
-
 def decide(difference: Difference, margin: float) -> Answer:
     """Turn an interval into one of the four answers.
 
@@ -181,6 +127,7 @@ def judge(
     wanted: Sequence[int],
     config: EvaluateConfig,
     *,
+    arms: Sequence[Arm] | None = None,
     nothing: str = "no synthetic images were kept",
 ) -> Verdict:
     """Compare the arm with synthetic images to the best arm without.
@@ -193,13 +140,15 @@ def judge(
         test: The locked real test images.
         wanted: Class ids that the plan wants more of.
         config: Confidence and margin.
+        arms: The arms of `probability`; None makes them of their names.
         nothing: Why there is no synthetic arm, when there is none.
 
     Raises:
         SettingsError: There is no arm without synthetic images.
     """
     labels = test.class_ids
-    cheap = [name for name in probability if not ARMS[name].has_synthetic]
+    synthetic = [arm.name for arm in arms or find_arms(probability) if arm.has_synthetic]
+    cheap = [name for name in probability if name not in synthetic]
     if not cheap:
         raise SettingsError(
             ["evaluate.arms: none is without synthetic images; add 'oversampling+albumentations'"]
@@ -209,7 +158,7 @@ def judge(
         for name in cheap
     }
     before = max(cheap, key=lambda name: mean[name])
-    after = next((name for name in probability if ARMS[name].has_synthetic), "")
+    after = next(iter(synthetic), "")
     blank = Verdict(
         "cannot tell",
         _nothing_sentence(nothing, before, mean[before]),

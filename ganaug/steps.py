@@ -43,12 +43,12 @@ def open_run(config: Config) -> RunFolder:
         RunFolderError: The run folder belongs to another dataset or version.
         SettingsError: An arm is unknown, or starts from a discriminator that will not be kept.
     """
-    from ganaug.arms import check_starts, find_arms
+    from ganaug.arms import arm_names, check_starts, find_arms
     from ganaug.readers import fingerprint
 
     # Told before the hours of training, not after them.
     is_kept = config.train.keep_discriminator and config.train.chosen_scope != "independent"
-    check_starts(find_arms(config.evaluate.arms), is_kept=is_kept)
+    check_starts(find_arms(arm_names(config.evaluate)), is_kept=is_kept)
     return RunFolder.create(run_dir(config), config, fingerprint(config.data))
 
 
@@ -376,9 +376,9 @@ def _reads_for_sets(run: RunFolder, part: str) -> Sequence[str]:
 
 
 def _reads_for_evaluate(run: RunFolder, part: str) -> Sequence[str]:
-    from ganaug.arms import starts_from_discriminator
+    from ganaug.arms import arm_names, starts_from_discriminator
 
-    starts = _has_base(run) and starts_from_discriminator(run.config.evaluate.arms)
+    starts = _has_base(run) and starts_from_discriminator(arm_names(run.config.evaluate))
     return (*_reads_for_sets(run, part), *(["train/base"] if starts else []))
 
 

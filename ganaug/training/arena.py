@@ -1,65 +1,78 @@
-"""The arena: trains a classifier per arm and seed, in processes of their own, and scores them.
+"""The arena: trains a classifier per arm and seed and scores it on the locked real test images.
 
-Each fit is one process with one thread, so that its result does not depend on how many run
-side by side. What a fit leaves is a file under `fits/`, named by all that went into it: a run
-that was killed, or that is asked for one arm more, trains only what is not there yet.
+What a fit leaves is a file under `fits/`, named by all that went into it: a run that was killed,
+or that is asked for one arm more, trains only what is not there yet.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
-import signal
-import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import torch
 
-from ganaug.arms import Arm, check_starts, find_arms
+from ganaug.arms import Arm, arm_names, check_starts, find_arms
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
-from ganaug.errors import DatasetError, ModelError, SettingsError, TrainingError
-from ganaug.evaluate import Arena, judge, score, score_classes
+from ganaug.errors import DatasetError, ModelError, SettingsError
+from ganaug.evaluate import Arena, judge
+from ganaug.own_arm import code_digest
 from ganaug.progress import Progress, silent
 from ganaug.run import sha256_file
-from ganaug.training.classifier import AnyClassifier, auto_steps, fit, predict_proba
-from ganaug.training.discriminator_start import StartedClassifier, load_discriminator
+from ganaug.scores import score, score_classes
+from ganaug.training.classifier import auto_steps
+from ganaug.training.discriminator_start import load_discriminator
+from ganaug.training.fits import Fit, Floats, read_fit, train_fits
 from ganaug.training.players import DISCRIMINATOR_FILE
 
 FITS, DATA = "fits", "data"
-_CODE = 1
+_CODE = 2
 """Part of every fit's name; raised when training changes, so that older files are not taken."""
-_TELL_EVERY_S = 0.3
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """One classifier to train: all that its process needs, data by path."""
+class Entry:
+    """An arm as it is trained: with what the settings or the tuning chose for it."""
 
     arm: Arm
-    seed: int
-    data: Path
-    target: Path
+    share: float
+    strength: str
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all arms of one comparison share.
+
+    Attributes:
+        train: Real training images.
+        synthetic: Synthetic images; may be empty.
+        test: Real images that are scored.
+        wanted: Class ids that the plan wants more of.
+        config: How classifiers are trained.
+        folder: Gets `fits/`.
+        discriminator: Folder of the base GAN, for arms that start from its discriminator.
+        device: `cpu` or `cuda`.
+    """
+
+    train: LabelledImages
+    synthetic: LabelledImages
+    test: LabelledImages
     wanted: tuple[int, ...]
     config: EvaluateConfig
-    steps: int
-    device: str
+    folder: Path
     discriminator: Path | None = None
+    device: str = "cpu"
+
+    @property
+    def steps(self) -> int:
+        """Training steps of each classifier."""
+        return auto_steps(len(self.train)) if self.config.steps == "auto" else self.config.steps
 
 
 def run_arena(
@@ -92,75 +105,105 @@ def run_arena(
         progress: Told of the images trained on, over all fits.
 
     Raises:
-        SettingsError: Unknown arms, none without synthetic images, or one that starts from a
-            discriminator which is not kept.
+        SettingsError: Unknown arms, none without synthetic images, a user's own that fails, or one
+            that starts from a discriminator which is not kept.
         ModelError: That discriminator is damaged, or of images of another shape.
         DatasetError: There are no training or no test images.
         TrainingError: A training process was killed or failed.
     """
-    arms = _usable_arms(config, synthetic)
     for part, name in ((train, "training"), (test, "test")):
         if not len(part):
             raise DatasetError(f"there are no {name} images to evaluate with; look at `split.test_share`")
-    start = _start_digest(arms, discriminator, train.images.shape[1:])
-    steps = auto_steps(len(train)) if config.steps == "auto" else config.steps
+    ground = Ground(train, synthetic, test, tuple(wanted), config, folder, discriminator, device)
+    share = 0.25 if config.synthetic_share == "auto" else config.synthetic_share
+    strength = "strong" if config.augment == "auto" else config.augment
+    entries = [Entry(arm, share, strength) for arm in _usable_arms(ground)]
+    by_arm = measure(ground, entries, config.chosen_seeds, progress)
+    return _finish(by_arm, [entry.arm for entry in entries], ground)
+
+
+def measure(
+    ground: Ground, entries: Sequence[Entry], n_seeds: int, progress: Progress = silent
+) -> dict[str, list[tuple[Floats, float]]]:
+    """Train every arm with every seed.
+
+    Args:
+        ground: What they share.
+        entries: The arms; their names differ.
+        n_seeds: Seeds 0, 1, ...
+        progress: Told of the images trained on, over all fits.
+
+    Returns:
+        Per arm, and per seed: (N, K) probabilities of the test images, and seconds.
+    """
+    start = _start_digest(
+        [entry.arm for entry in entries], ground.discriminator, ground.train.images.shape[1:]
+    )
     # Where a run was killed its data lies here still; it is written anew, whatever it was.
-    data = folder / FITS / DATA
-    _write_data(data, train, synthetic, test)
-    key = _key(train, synthetic, test, wanted, config, steps, device)
-    fits = [
-        _Fit(
-            arm,
-            seed,
-            data,
-            _target(folder, arm, seed, [key[arm.has_synthetic], start if arm.start != "nothing" else ""]),
-            tuple(wanted),
-            config,
-            steps,
-            device,
-            discriminator,
-        )
-        for seed in range(config.seeds)
-        for arm in arms
-    ]
-    waiting = [one for one in fits if not one.target.exists()]
-    tell = _Total(progress, len(fits), len(fits) - len(waiting), steps)
-    if device.startswith("cuda"):
-        for one in waiting:
-            _train(one, tell.of(one.target))
-    else:
-        _train_in_processes(waiting, config.workers or os.cpu_count() or 1, tell)
+    data = ground.folder / FITS / DATA
+    _write_data(data, ground)
+    key = _key(ground)
+    fits = {
+        entry.arm.name: [
+            Fit(
+                entry.arm,
+                seed,
+                data,
+                _target(
+                    ground.folder, entry, seed, [key[entry.arm.has_synthetic], *_own_key(entry.arm, start)]
+                ),
+                ground.wanted,
+                entry.share,
+                entry.strength,
+                ground.config.flips,
+                ground.steps,
+                ground.device,
+                ground.discriminator,
+            )
+            for seed in range(n_seeds)
+        ]
+        for entry in entries
+    }
+    # Seeds outside, arms inside: a run that is stopped early has something of every arm.
+    by_seed = [one for of_seed in zip(*fits.values(), strict=True) for one in of_seed]
+    train_fits(by_seed, ground.config.workers, progress)
     shutil.rmtree(data)
-    by_arm = {arm.name: [_read(one.target) for one in fits if one.arm == arm] for arm in arms}
-    return _finish(by_arm, test, wanted, config, folder, has_synthetic=len(synthetic) > 0)
+    return {name: [read_fit(one.target) for one in own] for name, own in fits.items()}
 
 
-def _usable_arms(config: EvaluateConfig, synthetic: LabelledImages) -> list[Arm]:
-    arms = find_arms(config.arms)
+def _usable_arms(ground: Ground) -> list[Arm]:
+    """The arms asked for that these data allow.
+
+    A user's own is built once here: what is wrong with it shows before anything is trained, and
+    so does whether it takes synthetic images.
+    """
+    arms = find_arms(arm_names(ground.config))
     if all(arm.has_synthetic for arm in arms):
         raise SettingsError(
             ["evaluate.arms: none is without synthetic images; add 'oversampling+albumentations'"]
         )
-    return [arm for arm in arms if len(synthetic) or not arm.has_synthetic]
+    own = {
+        arm.name: arm.recipe(ground.train, ground.synthetic, ground.wanted).has_synthetic(len(ground.train))
+        for arm in arms
+        if arm.function
+    }
+    arms = [replace(arm, synthetic="own") if own.get(arm.name) else arm for arm in arms]
+    return [arm for arm in arms if len(ground.synthetic) or not arm.has_synthetic]
 
 
-def _key(
-    train: LabelledImages,
-    synthetic: LabelledImages,
-    test: LabelledImages,
-    wanted: Sequence[int],
-    config: EvaluateConfig,
-    steps: int,
-    device: str,
-) -> dict[bool, str]:
+def _key(ground: Ground) -> dict[bool, str]:
     """What determines a fit beside arm and seed, hashed; with and without synthetic images."""
-    plain = hashlib.sha256(f"{_CODE} {steps} {device} {config.augment} {config.flips}".encode())
-    for part in (train, test):
+    plain = hashlib.sha256(f"{_CODE} {ground.steps} {ground.device} {ground.config.flips}".encode())
+    for part in (ground.train, ground.test):
         _hash_images(plain, part)
     with_synthetic = plain.copy()
-    with_synthetic.update(f"{sorted(wanted)} {config.synthetic_share}".encode())
-    _hash_images(with_synthetic, synthetic)
+    with_synthetic.update(f"{sorted(ground.wanted)}".encode())
+    _hash_images(with_synthetic, ground.synthetic)
     return {False: plain.hexdigest()[:16], True: with_synthetic.hexdigest()[:16]}
+
+
+def _own_key(arm: Arm, start: str) -> list[str]:
+    return [start if arm.start != "nothing" else "", code_digest(arm.function) if arm.function else ""]
 
 
 def _hash_images(into: Any, part: LabelledImages) -> None:
@@ -184,201 +227,43 @@ def _start_digest(arms: Sequence[Arm], folder: Path | None, image_shape: tuple[i
     return sha256_file(path)
 
 
-def _target(folder: Path, arm: Arm, seed: int, key: Sequence[str]) -> Path:
-    own = hashlib.sha256(json.dumps([asdict(arm), *key]).encode()).hexdigest()[:16]
+def _target(folder: Path, entry: Entry, seed: int, key: Sequence[str]) -> Path:
+    arm = entry.arm
+    used = (entry.strength if arm.is_augmented else "", entry.share if arm.synthetic == "share" else "")
+    # How an arm is described is no part of what it trains.
+    own = hashlib.sha256(json.dumps([asdict(replace(arm, meaning="")), *used, *key]).encode()).hexdigest()[
+        :16
+    ]
     slug = "".join(letter if letter.isalnum() else "-" for letter in arm.name)
     return folder / FITS / f"{slug}-seed{seed}-{own}.npz"
 
 
-def _write_data(data: Path, train: LabelledImages, synthetic: LabelledImages, test: LabelledImages) -> None:
+def _write_data(data: Path, ground: Ground) -> None:
     """Images go to the processes as files that they map, not through pipes."""
     shutil.rmtree(data, ignore_errors=True)
-    for name, part in (("train", train), ("synthetic", synthetic), ("test", test)):
-        index = pd.DataFrame({"class_id": part.class_ids})
-        LabelledImages(part.images, index, train.class_names).save(data / name)
+    names = ground.train.class_names
+    for name, part in (("train", ground.train), ("synthetic", ground.synthetic), ("test", ground.test)):
+        # A user's own arm is given all that the index says, of training images.
+        index = part.index if name == "train" else pd.DataFrame({"class_id": part.class_ids})
+        LabelledImages(part.images, index, names).save(data / name)
 
 
-class _Total:
-    """Adds up the images of fits that run side by side."""
-
-    def __init__(self, progress: Progress, n_fits: int, n_done: int, steps: int) -> None:
-        self.progress, self.done = progress, {str(number): 1.0 for number in range(n_done)}
-        self.n_fits, self.steps = n_fits, steps
-        self.unit = 64 * steps
-        if n_done:
-            self._tell()
-
-    def of(self, target: Path) -> Progress:
-        """The progress of one fit."""
-
-        def tell(done: int, total: int) -> None:
-            self.done[target.name] = done / total
-            self._tell()
-
-        return tell
-
-    def _tell(self) -> None:
-        self.progress(round(sum(self.done.values()) * self.unit), self.n_fits * self.unit)
-
-
-def _train(one: _Fit, progress: Progress) -> None:
-    """Train and predict; leaves the fit's file, or nothing."""
-    began = time.perf_counter()
-    train, synthetic, test = (LabelledImages.load(one.data / part) for part in ("train", "synthetic", "test"))
-    recipe = one.arm.recipe(
-        train,
-        synthetic,
-        one.wanted,
-        synthetic_share=one.config.synthetic_share,
-        strength=one.config.augment,
-        flips=one.config.flips,
-    )
-    n_classes = len(train.class_names)
-
-    def from_discriminator(rng: torch.Generator) -> AnyClassifier:
-        assert one.discriminator is not None
-        return StartedClassifier(load_discriminator(one.discriminator), n_classes, rng=rng)
-
-    model = fit(
-        recipe,
-        n_classes,
-        seed=one.seed,
-        steps=one.steps,
-        device=one.device,
-        progress=progress,
-        start=from_discriminator if one.arm.start == "discriminator" else None,
-    )
-    probability = predict_proba(model, test.images)
-    beside = one.target.with_suffix(".partial")
-    with beside.open("wb") as file:
-        np.savez(file, probability=probability, seconds=np.float64(time.perf_counter() - began))
-    beside.replace(one.target)
-
-
-def _read(target: Path) -> tuple[Floats, float]:
-    with np.load(target, allow_pickle=False) as stored:
-        return stored["probability"], float(stored["seconds"])
-
-
-def _train_in_processes(waiting: Sequence[_Fit], workers: int, tell: _Total) -> None:
-    """Train each fit in a process of its own, so many at a time.
-
-    Raises:
-        TrainingError: A process was killed or failed; the others are stopped.
-    """
-    methods = multiprocessing.get_all_start_methods()
-    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if context.get_start_method() == "forkserver":
-        # The server imports all this once, 6 s, and each fit is forked from it in milliseconds;
-        # any optimiser of torch loads torch._dynamo.
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-        context.set_forkserver_preload([__name__, "albumentations", "torch._dynamo"])
-    queue = list(waiting)
-    running: dict[Connection, tuple[_Fit, BaseProcess]] = {}
-    try:
-        while queue or running:
-            while queue and len(running) < workers:
-                one = queue.pop(0)
-                listening, speaking = context.Pipe(duplex=False)
-                process = context.Process(target=_child, args=(one, speaking), daemon=True)
-                process.start()
-                speaking.close()
-                running[listening] = (one, process)
-            for ready in wait(list(running)):
-                connection = cast("Connection", ready)
-                one, process = running[connection]
-                if _hear(connection, tell.of(one.target)):
-                    continue
-                process.join()
-                del running[connection]
-                connection.close()
-                if process.exitcode != 0 or not one.target.exists():
-                    raise _killed(one, process.exitcode)
-    finally:
-        for connection, (_, process) in running.items():
-            process.kill()
-            process.join()
-            connection.close()
-
-
-def _hear(connection: Connection, progress: Progress) -> bool:
-    """Take one message; False when the process has ended.
-
-    Raises:
-        TrainingError: The process says that it failed.
-    """
-    try:
-        message = connection.recv()
-    except (EOFError, OSError):
-        return False
-    if isinstance(message, str):
-        raise TrainingError(message)
-    progress(*message)
-    return True
-
-
-def _killed(one: _Fit, code: int | None) -> TrainingError:
-    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
-    return TrainingError(
-        f"the process that trained arm {one.arm.name!r} with seed {one.seed} {how}. If memory ran out, "
-        "lower `evaluate.workers`. Finished fits are kept: run the same command again to go on."
-    )
-
-
-def _child(one: _Fit, speaking: Connection) -> None:
-    """What runs in a fit's process."""
-    # Ctrl-C ends it without a traceback; the parent tells the user.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-    last = 0.0
-
-    def tell(done: int, total: int) -> None:
-        nonlocal last
-        if done == total or time.monotonic() - last > _TELL_EVERY_S:
-            last = time.monotonic()
-            speaking.send((done, total))
-
-    try:
-        _train(one, tell)
-    except Exception as error:
-        with contextlib.suppress(OSError):
-            speaking.send(
-                f"training arm {one.arm.name!r} with seed {one.seed} failed: {type(error).__name__}: {error}"
-            )
-        raise SystemExit(1) from error
-
-
-def _end_with_parent() -> None:
-    """No orphans: when the run is killed, its fits end too."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _finish(
-    by_arm: Mapping[str, list[tuple[Floats, float]]],
-    test: LabelledImages,
-    wanted: Sequence[int],
-    config: EvaluateConfig,
-    folder: Path,
-    *,
-    has_synthetic: bool,
-) -> Arena:
+def _finish(by_arm: Mapping[str, list[tuple[Floats, float]]], arms: Sequence[Arm], ground: Ground) -> Arena:
     """Score the fits, judge, and write what the folder is to hold."""
+    test, folder = ground.test, ground.folder
     labels, scores, tables = test.class_ids, [], []
     for arm, fits in by_arm.items():
         for seed, (probability, seconds) in enumerate(fits):
-            values = score(labels, probability, wanted)
+            values = score(labels, probability, ground.wanted)
             scores.append({"arm": arm, "seed": seed, **values, "seconds": seconds})
             table = score_classes(labels, probability, test.class_names)
             tables.append(table.assign(arm=arm, seed=seed)[["arm", "seed", *table.columns]])
     stacked = {arm: np.stack([one for one, _ in fits]) for arm, fits in by_arm.items()}
+    has_synthetic = len(ground.synthetic) > 0
     nothing = (
         "no arm with synthetic images was asked for" if has_synthetic else "no synthetic images were kept"
     )
-    verdict = judge(stacked, test, wanted, config, nothing=nothing)
+    verdict = judge(stacked, test, ground.wanted, ground.config, arms=arms, nothing=nothing)
     arena = Arena(pd.DataFrame(scores), pd.concat(tables, ignore_index=True), verdict)
     arena.scores.to_parquet(folder / "scores.parquet", index=False)
     arena.per_class.to_parquet(folder / "per_class.parquet", index=False)
@@ -387,7 +272,7 @@ def _finish(
         probability=np.stack(list(stacked.values())).astype(np.float16),
         labels=labels,
         arms=np.array(list(stacked)),
-        seeds=np.arange(config.seeds),
+        seeds=np.arange(ground.config.chosen_seeds),
     )
     text = json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False)
     (folder / "verdict.json").write_text(text, encoding="utf-8")
