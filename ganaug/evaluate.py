@@ -11,14 +11,17 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ganaug.arms import Arm, find_arms
 from ganaug.config import EvaluateConfig
-from ganaug.dataset import LabelledImages
+from ganaug.dataset import ClassIds, LabelledImages
 from ganaug.errors import SettingsError
-from ganaug.intervals import Difference, Floats, compare
-from ganaug.scores import score
+from ganaug.intervals import Difference, Floats, compare, units_of
+from ganaug.scores import rare_precision, recall_at_precision, score
+from ganaug.simultaneous import Comparison, compare_all
+from ganaug.visible import smallest_visible
 
 Answer = Literal["helps", "no difference", "hurts", "cannot tell"]
 
@@ -32,13 +35,16 @@ class WantedClass:
         class_name: Its name.
         test_images: Real test images of it.
         recall: Its recall in both arms; None without test images.
-        sentence: What so many test images can show.
+        smallest_visible: The smallest gain of recall that so many test images, and arms that
+            disagree as often as these, show four times in five; None without test images.
+        sentence: That in words.
     """
 
     class_id: int
     class_name: str
     test_images: int
     recall: Difference | None
+    smallest_visible: float | None
     sentence: str
 
 
@@ -50,9 +56,9 @@ class Verdict:
         verdict: `helps`, `no difference`, `hurts` or `cannot tell`.
         sentence: The verdict for a reader who knows none of the words.
         before: Name of the best arm without synthetic images.
-        after: Name of the arm with them; empty when there is none to compare.
+        after: Name of the best arm with them; empty when there is none to compare.
         difference: Macro-F1 of `after` less that of `before`.
-        low: Lower end of its interval.
+        low: Lower end of its interval, which holds for all arms with synthetic images at once.
         high: Upper end.
         smallest_visible: About the smallest difference of macro-F1 that these data can show.
         confidence: Level of the intervals.
@@ -60,7 +66,10 @@ class Verdict:
         seeds: Classifier seeds per arm.
         test_images: Real test images.
         rare_test_images: Those of them that are of the wanted classes.
+        rare_precision: Share of right guesses among those of `before` that name a wanted class,
+            mean over seeds: the operating point of `matched_rare_recall`. None without guesses.
         measures: `macro_f1`, `rare_recall` and `rare_average_precision` of both arms.
+        comparisons: Every other arm against `before`, with intervals that hold for all at once.
         classes: Each wanted class.
         notes: How to read it, in sentences.
     """
@@ -78,7 +87,9 @@ class Verdict:
     seeds: int = 0
     test_images: int = 0
     rare_test_images: int = 0
+    rare_precision: float | None = None
     measures: Mapping[str, Difference] = field(default_factory=dict)
+    comparisons: tuple[Comparison, ...] = ()
     classes: tuple[WantedClass, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -93,7 +104,9 @@ class Arena:
 
     Attributes:
         scores: A row per arm and seed: `arm`, `seed`, `macro_f1`, `balanced_accuracy`,
-            `rare_recall`, `rare_average_precision`, `seconds`.
+            `rare_recall`, `rare_average_precision`, `rare_precision`, `calibration_error`,
+            `head_recall`, `middle_recall`, `tail_recall`, `matched_rare_recall` (at the rare
+            precision of the best arm without synthetic images), `seconds`.
         per_class: A row per arm, seed and class: `arm`, `seed`, `class_id`, `class_name`,
             `recall`, `precision`, `average_precision`, `test_images`.
         verdict: The verdict.
@@ -130,7 +143,7 @@ def judge(
     arms: Sequence[Arm] | None = None,
     nothing: str = "no synthetic images were kept",
 ) -> Verdict:
-    """Compare the arm with synthetic images to the best arm without.
+    """Compare the best arm with synthetic images to the best arm without.
 
     The best is chosen by its mean macro-F1 on the very test images that are reported: that
     flatters it, so the comparison is, if anything, too hard on the synthetic images.
@@ -154,11 +167,24 @@ def judge(
             ["evaluate.arms: none is without synthetic images; add 'oversampling+albumentations'"]
         )
     mean = {
-        name: float(np.mean([score(labels, one, wanted)["macro_f1"] for one in probability[name]]))
-        for name in cheap
+        name: float(np.mean([score(labels, one, wanted)["macro_f1"] for one in fits]))
+        for name, fits in probability.items()
     }
     before = max(cheap, key=lambda name: mean[name])
-    after = next(iter(synthetic), "")
+    groups = _groups(test)
+
+    def compared(names: Sequence[str]) -> list[Comparison]:
+        chosen = {name: probability[name] for name in names if name != before}
+        return compare_all(
+            chosen,
+            probability[before],
+            labels,
+            synthetic=synthetic,
+            groups=groups,
+            confidence=config.confidence,
+        )
+
+    precision = np.mean([rare_precision(labels, one, wanted) for one in probability[before]])
     blank = Verdict(
         "cannot tell",
         _nothing_sentence(nothing, before, mean[before]),
@@ -168,12 +194,19 @@ def judge(
         seeds=len(probability[before]),
         test_images=len(labels),
         rare_test_images=int(np.isin(labels, list(wanted)).sum()),
+        rare_precision=None if np.isnan(precision) else float(precision),
+        comparisons=tuple(compared(list(probability))),
+        classes=tuple(_class_alone(class_id, test, config.confidence) for class_id in wanted),
     )
-    if not after:
+    if not synthetic:
         return blank
-    groups = test.index["group"].fillna("").astype(str).tolist() if "group" in test.index else None
+    after = max(synthetic, key=lambda name: mean[name])
     pair = probability[before], probability[after]
     found = compare(*pair, labels, wanted, groups=groups, confidence=config.confidence)
+    if len(synthetic) > 1:
+        # The best of several was chosen on these test images: its interval allows for that.
+        own = next(one for one in compared(synthetic) if one.arm == after)
+        found["macro_f1"] = replace(found["macro_f1"], low=own.low, high=own.high)
     main = found["macro_f1"]
     judged = replace(
         blank,
@@ -184,8 +217,14 @@ def judge(
         high=main.high,
         smallest_visible=main.reach,
         measures={name: value for name, value in found.items() if not name.startswith("recall ")},
-        classes=tuple(_wanted_class(class_id, test, found) for class_id in wanted),
-        notes=_notes(before, len(cheap), blank.seeds),
+        classes=tuple(
+            wanted_class(class_id, test, found.get(f"recall {class_id}"), *pair, config.confidence)
+            for class_id in wanted
+        ),
+        notes=(
+            *_notes(before, len(cheap), len(synthetic), blank.seeds),
+            *_matched_note(labels, *pair, wanted, blank.rare_precision),
+        ),
     )
     return replace(judged, sentence=_sentence(judged, main))
 
@@ -220,21 +259,69 @@ def _percent(share: float) -> str:
     return f"{share * 100:.1f}"
 
 
-def _wanted_class(class_id: int, test: LabelledImages, found: Mapping[str, Difference]) -> WantedClass:
-    name, count = test.class_names[class_id], int(np.sum(test.class_ids == class_id))
-    recall = found.get(f"recall {class_id}")
+def _groups(test: LabelledImages) -> list[str] | None:
+    return test.index["group"].fillna("").astype(str).tolist() if "group" in test.index else None
+
+
+def _units_in(test: LabelledImages, rows: npt.NDArray[np.int64]) -> int:
+    """Number of groups among these test images; an image without group is one of its own."""
+    groups = _groups(test)
+    own = None if groups is None else [groups[row] for row in rows]
+    return len(np.unique(units_of(test.class_ids[rows], own)))
+
+
+def _class_alone(class_id: int, test: LabelledImages, confidence: float) -> WantedClass:
+    """What a class's test images could show at best, where there is nothing to compare."""
+    rows = np.flatnonzero(test.class_ids == class_id)
+    name, count = test.class_names[class_id], len(rows)
+    if not count:
+        return WantedClass(class_id, name, 0, None, None, f"{name}: no test images, so nothing can be seen.")
+    visible = smallest_visible(_units_in(test, rows), confidence=confidence)
+    return WantedClass(class_id, name, count, None, visible, f"{name}: {_visible_words(count, visible)}")
+
+
+def _visible_words(count: int, visible: float) -> str:
+    return (
+        f"with {count} test image{'s' if count != 1 else ''} of this class nothing under "
+        f"{visible * 100:.0f} points can be seen four times in five."
+    )
+
+
+def wanted_class(
+    class_id: int,
+    test: LabelledImages,
+    recall: Difference | None,
+    before: Floats,
+    after: Floats,
+    confidence: float,
+) -> WantedClass:
+    """What both arms make of a class, and what its test images can show at all.
+
+    Args:
+        class_id: The class.
+        test: The real test images.
+        recall: Its recall in both arms, compared; None without test images.
+        before: (S, N, K) probabilities of one arm.
+        after: (S, N, K) probabilities of the other.
+        confidence: Level of the intervals.
+    """
     if recall is None:
-        return WantedClass(class_id, name, count, None, f"{name}: no test images, so nothing can be seen.")
+        return _class_alone(class_id, test, confidence)
+    rows = np.flatnonzero(test.class_ids == class_id)
+    name, count = test.class_names[class_id], len(rows)
+    units = _units_in(test, rows)
+    turned = (after[:, rows].argmax(2) == class_id).mean(0) - (before[:, rows].argmax(2) == class_id).mean(0)
+    # What turned beyond the gain itself turned both ways alike.
+    disagreement = max(float((turned**2).mean() - abs(turned.mean())), 0.0)
+    visible = max(smallest_visible(units, disagreement, confidence=confidence), recall.reach)
     sentence = (
         f"{name}: recall {_percent(recall.before)} to {_percent(recall.after)} "
-        f"({recall.low * 100:+.1f} to {recall.high * 100:+.1f} points); with {count} test "
-        f"image{'s' if count != 1 else ''} of this class nothing under {recall.reach * 100:.0f} "
-        "points can be seen."
+        f"({recall.low * 100:+.1f} to {recall.high * 100:+.1f} points); {_visible_words(count, visible)}"
     )
-    return WantedClass(class_id, name, count, recall, sentence)
+    return WantedClass(class_id, name, count, recall, visible, sentence)
 
 
-def _notes(before: str, n_cheap: int, n_seeds: int) -> tuple[str, ...]:
+def _notes(before: str, n_cheap: int, n_synthetic: int, n_seeds: int) -> tuple[str, ...]:
     notes = [
         "Each interval covers both what another training of the classifier and another draw of test "
         "images would have changed; both arms are compared on the same seeds and images.",
@@ -246,6 +333,30 @@ def _notes(before: str, n_cheap: int, n_seeds: int) -> tuple[str, ...]:
             f"{before!r} was chosen as the best of {n_cheap} arms on the same test images, which "
             "flatters it: the comparison is, if anything, too hard on the synthetic images."
         )
+    if n_synthetic > 1:
+        notes.append(
+            f"The best of {n_synthetic} arms with synthetic images is reported; its interval is wide enough "
+            "to hold for all of them at once (max-T), so that trying many does not make one seem to help."
+        )
     if n_seeds < 4:
         notes.append(f"{n_seeds} seeds say little about the noise of training; 4 or more say more.")
     return tuple(notes)
+
+
+def _matched_note(
+    labels: ClassIds, before: Floats, after: Floats, wanted: Sequence[int], precision: float | None
+) -> list[str]:
+    """Rare recall of both arms at one operating point."""
+    if precision is None:
+        return []
+    means = [
+        float(np.mean([recall_at_precision(labels, one, wanted, precision) for one in arm]))
+        for arm in (before, after)
+    ]
+    if np.isnan(means).any():
+        return []
+    return [
+        f"With as many of the guesses that name a rare class right in both arms ({_percent(precision)} %), "
+        f"rare recall goes from {_percent(means[0])} to {_percent(means[1])}: what remains of a gain in recall "
+        "when none of it is bought with wrong guesses."
+    ]

@@ -25,13 +25,14 @@ from ganaug.evaluate import Arena, judge
 from ganaug.own_arm import code_digest
 from ganaug.progress import Progress, silent
 from ganaug.run import sha256_file
-from ganaug.scores import score, score_classes
+from ganaug.scores import recall_at_precision, score, score_classes
 from ganaug.training.classifier import auto_steps
 from ganaug.training.discriminator_start import load_discriminator
 from ganaug.training.fits import Fit, Floats, read_fit, train_fits
 from ganaug.training.players import DISCRIMINATOR_FILE
+from ganaug.training.winner import winner_of, write_winner
 
-FITS, DATA = "fits", "data"
+FITS, DATA, RECIPE_FOLDER = "fits", "data", "recipe"
 _CODE = 2
 """Part of every fit's name; raised when training changes, so that older files are not taken."""
 
@@ -98,8 +99,9 @@ def run_arena(
         wanted: Class ids that the plan wants more of.
         config: Arms, seeds and how they are trained.
         folder: Gets `scores.parquet`, `per_class.parquet`, `predictions.npz` (`probability`
-            (arms, seeds, N, K) float16, `labels`, `arms`, `seeds`) and `verdict.json`; and
-            `fits/`, from which a killed run goes on.
+            (arms, seeds, N, K) float16, `labels`, `arms`, `seeds`) and `verdict.json`;
+            `recipe/`, the training set that did best, for use without ganaug; and `fits/`, from
+            which a killed run goes on.
         discriminator: Folder of the base GAN, for arms that start from its discriminator.
         device: `cpu` or `cuda`; on a GPU one classifier is trained at a time, in this process.
         progress: Told of the images trained on, over all fits.
@@ -119,7 +121,31 @@ def run_arena(
     strength = "strong" if config.augment == "auto" else config.augment
     entries = [Entry(arm, share, strength) for arm in _usable_arms(ground)]
     by_arm = measure(ground, entries, config.chosen_seeds, progress)
-    return _finish(by_arm, [entry.arm for entry in entries], ground)
+    arena = _finish(by_arm, [entry.arm for entry in entries], ground)
+    _write_winner(
+        next(entry for entry in entries if entry.arm.name == winner_of(arena.verdict)), arena, ground
+    )
+    return arena
+
+
+def _write_winner(entry: Entry, arena: Arena, ground: Ground) -> None:
+    recipe = entry.arm.recipe(
+        ground.train,
+        ground.synthetic,
+        ground.wanted,
+        synthetic_share=entry.share,
+        strength=entry.strength,
+        flips=ground.config.flips,
+    )
+    write_winner(
+        ground.folder / RECIPE_FOLDER,
+        entry.arm,
+        recipe,
+        ground.train,
+        ground.synthetic,
+        steps=ground.steps,
+        verdict=arena.verdict,
+    )
 
 
 def measure(
@@ -251,19 +277,24 @@ def _write_data(data: Path, ground: Ground) -> None:
 def _finish(by_arm: Mapping[str, list[tuple[Floats, float]]], arms: Sequence[Arm], ground: Ground) -> Arena:
     """Score the fits, judge, and write what the folder is to hold."""
     test, folder = ground.test, ground.folder
-    labels, scores, tables = test.class_ids, [], []
-    for arm, fits in by_arm.items():
-        for seed, (probability, seconds) in enumerate(fits):
-            values = score(labels, probability, ground.wanted)
-            scores.append({"arm": arm, "seed": seed, **values, "seconds": seconds})
-            table = score_classes(labels, probability, test.class_names)
-            tables.append(table.assign(arm=arm, seed=seed)[["arm", "seed", *table.columns]])
     stacked = {arm: np.stack([one for one, _ in fits]) for arm, fits in by_arm.items()}
     has_synthetic = len(ground.synthetic) > 0
     nothing = (
         "no arm with synthetic images was asked for" if has_synthetic else "no synthetic images were kept"
     )
     verdict = judge(stacked, test, ground.wanted, ground.config, arms=arms, nothing=nothing)
+    precision = np.nan if verdict.rare_precision is None else verdict.rare_precision
+    labels, scores, tables = test.class_ids, [], []
+    train_counts = ground.train.counts()
+    for arm, fits in by_arm.items():
+        for seed, (probability, seconds) in enumerate(fits):
+            values = score(labels, probability, ground.wanted, train_counts=train_counts)
+            matched = recall_at_precision(labels, probability, ground.wanted, precision)
+            scores.append(
+                {"arm": arm, "seed": seed, **values, "matched_rare_recall": matched, "seconds": seconds}
+            )
+            table = score_classes(labels, probability, test.class_names)
+            tables.append(table.assign(arm=arm, seed=seed)[["arm", "seed", *table.columns]])
     arena = Arena(pd.DataFrame(scores), pd.concat(tables, ignore_index=True), verdict)
     arena.scores.to_parquet(folder / "scores.parquet", index=False)
     arena.per_class.to_parquet(folder / "per_class.parquet", index=False)

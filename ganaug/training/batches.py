@@ -124,6 +124,14 @@ def edge_colour(images: Images) -> tuple[int, ...]:
     return tuple(int(value) for value in np.median(edges, axis=0))
 
 
+def pipeline_of(recipe: Recipe, seed: int) -> Any:
+    """The `albumentations.Compose` that a recipe's images pass through; None where none does."""
+    if not recipe.augmented.any():
+        return None
+    fill = edge_colour(recipe.images[np.flatnonzero(recipe.augmented)[:EDGE_IMAGES]])
+    return albumentations_pipeline(recipe.strength, seed, fill=fill, flips=recipe.flips)
+
+
 def batches(recipe: Recipe, batch: int, steps: int, seed: int) -> Iterator[tuple[Images, ClassIds]]:
     """Yield `steps` batches of (B, H, W, C) uint8 images with their (B,) class ids.
 
@@ -133,10 +141,7 @@ def batches(recipe: Recipe, batch: int, steps: int, seed: int) -> Iterator[tuple
         Data echoing: Choi et al. 2019, arXiv:1907.05550.
     """
     rng = np.random.default_rng([seed, 1])
-    pipeline = None
-    if recipe.augmented.any():
-        fill = edge_colour(recipe.images[recipe.augmented][:EDGE_IMAGES])
-        pipeline = albumentations_pipeline(recipe.strength, seed, fill=fill, flips=recipe.flips)
+    pipeline = pipeline_of(recipe, seed)
     echoes = ECHO if pipeline is not None else 1
     for start, stop, probability in _pools(recipe, steps, POOL_BATCHES * echoes):
         rows = draw(probability, batch * POOL_BATCHES, rng)
