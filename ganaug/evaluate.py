@@ -142,6 +142,7 @@ def judge(
     *,
     arms: Sequence[Arm] | None = None,
     nothing: str = "no synthetic images were kept",
+    chosen: str = "",
 ) -> Verdict:
     """Compare the best arm with synthetic images to the best arm without.
 
@@ -155,6 +156,8 @@ def judge(
         config: Confidence and margin.
         arms: The arms of `probability`; None makes them of their names.
         nothing: Why there is no synthetic arm, when there is none.
+        chosen: The arm with synthetic images that was chosen without these test images; empty
+            takes the best on them, and widens its interval by the number that it is the best of.
 
     Raises:
         SettingsError: There is no arm without synthetic images.
@@ -200,10 +203,11 @@ def judge(
     )
     if not synthetic:
         return blank
-    after = max(synthetic, key=lambda name: mean[name])
+    after = chosen or max(synthetic, key=lambda name: mean[name])
     pair = probability[before], probability[after]
     found = compare(*pair, labels, wanted, groups=groups, confidence=config.confidence)
-    if len(synthetic) > 1:
+    n_tried = 1 if chosen else len(synthetic)
+    if n_tried > 1:
         # The best of several was chosen on these test images: its interval allows for that.
         own = next(one for one in compared(synthetic) if one.arm == after)
         found["macro_f1"] = replace(found["macro_f1"], low=own.low, high=own.high)
@@ -222,7 +226,7 @@ def judge(
             for class_id in wanted
         ),
         notes=(
-            *_notes(before, len(cheap), len(synthetic), blank.seeds),
+            *_notes(before, len(cheap), n_tried, blank.seeds),
             *_matched_note(labels, *pair, wanted, blank.rare_precision),
         ),
     )
