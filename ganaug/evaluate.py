@@ -19,7 +19,7 @@ from ganaug.config import EvaluateConfig
 from ganaug.dataset import ClassIds, LabelledImages
 from ganaug.errors import SettingsError
 from ganaug.intervals import Difference, Floats, compare, units_of
-from ganaug.scores import rare_precision, recall_at_precision, score
+from ganaug.scores import matched_recall, score
 from ganaug.simultaneous import Comparison, compare_all
 from ganaug.visible import smallest_visible
 
@@ -66,8 +66,6 @@ class Verdict:
         seeds: Classifier seeds per arm.
         test_images: Real test images.
         rare_test_images: Those of them that are of the wanted classes.
-        rare_precision: Share of right guesses among those of `before` that name a wanted class,
-            mean over seeds: the operating point of `matched_rare_recall`. None without guesses.
         measures: `macro_f1`, `rare_recall` and `rare_average_precision` of both arms.
         comparisons: Every other arm against `before`, with intervals that hold for all at once.
         classes: Each wanted class.
@@ -87,7 +85,6 @@ class Verdict:
     seeds: int = 0
     test_images: int = 0
     rare_test_images: int = 0
-    rare_precision: float | None = None
     measures: Mapping[str, Difference] = field(default_factory=dict)
     comparisons: tuple[Comparison, ...] = ()
     classes: tuple[WantedClass, ...] = ()
@@ -106,7 +103,7 @@ class Arena:
         scores: A row per arm and seed: `arm`, `seed`, `macro_f1`, `balanced_accuracy`,
             `rare_recall`, `rare_average_precision`, `rare_precision`, `calibration_error`,
             `head_recall`, `middle_recall`, `tail_recall`, `matched_rare_recall` (at the rare
-            precision of the best arm without synthetic images), `seconds`.
+            precision of the best arm without synthetic images, same seed), `seconds`.
         per_class: A row per arm, seed and class: `arm`, `seed`, `class_id`, `class_name`,
             `recall`, `precision`, `average_precision`, `test_images`.
         verdict: The verdict.
@@ -187,7 +184,6 @@ def judge(
             confidence=config.confidence,
         )
 
-    precision = np.mean([rare_precision(labels, one, wanted) for one in probability[before]])
     blank = Verdict(
         "cannot tell",
         _nothing_sentence(nothing, before, mean[before]),
@@ -197,7 +193,6 @@ def judge(
         seeds=len(probability[before]),
         test_images=len(labels),
         rare_test_images=int(np.isin(labels, list(wanted)).sum()),
-        rare_precision=None if np.isnan(precision) else float(precision),
         comparisons=tuple(compared(list(probability))),
         classes=tuple(_class_alone(class_id, test, config.confidence) for class_id in wanted),
     )
@@ -227,7 +222,7 @@ def judge(
         ),
         notes=(
             *_notes(before, len(cheap), n_tried, blank.seeds),
-            *_matched_note(labels, *pair, wanted, blank.rare_precision),
+            *_matched_note(labels, *pair, wanted),
         ),
     )
     return replace(judged, sentence=_sentence(judged, main))
@@ -347,20 +342,13 @@ def _notes(before: str, n_cheap: int, n_synthetic: int, n_seeds: int) -> tuple[s
     return tuple(notes)
 
 
-def _matched_note(
-    labels: ClassIds, before: Floats, after: Floats, wanted: Sequence[int], precision: float | None
-) -> list[str]:
+def _matched_note(labels: ClassIds, before: Floats, after: Floats, wanted: Sequence[int]) -> list[str]:
     """Rare recall of both arms at one operating point."""
-    if precision is None:
-        return []
-    means = [
-        float(np.mean([recall_at_precision(labels, one, wanted, precision) for one in arm]))
-        for arm in (before, after)
-    ]
+    means = [float(np.mean(matched_recall(labels, arm, before, wanted))) for arm in (before, after)]
     if np.isnan(means).any():
         return []
     return [
-        f"With as many of the guesses that name a rare class right in both arms ({_percent(precision)} %), "
-        f"rare recall goes from {_percent(means[0])} to {_percent(means[1])}: what remains of a gain in recall "
-        "when none of it is bought with wrong guesses."
+        "With as many of the guesses that name a rare class right in both arms, rare recall goes from "
+        f"{_percent(means[0])} to {_percent(means[1])}: what remains of a gain in recall when none of it is "
+        "bought with wrong guesses."
     ]

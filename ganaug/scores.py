@@ -178,3 +178,18 @@ def recall_at_precision(
     is_end = np.append(np.diff(margin[order]) != 0, True)
     is_kept = is_end & (right >= precision * np.arange(1, len(order) + 1) - 1e-9)
     return float(recall[is_kept].max(initial=0.0))
+
+
+def matched_recall(labels: ClassIds, fits: Floats, before: Floats, wanted: Sequence[int]) -> list[float]:
+    """`recall_at_precision` of each seed of an arm, at the precision of the other arm's same seed.
+
+    Args:
+        labels: (N,) true class ids.
+        fits: (S, N, K) probabilities of the arm.
+        before: (S, N, K) probabilities of the arm whose operating point is taken.
+        wanted: Class ids that the plan wants more of.
+    """
+    return [
+        recall_at_precision(labels, one, wanted, rare_precision(labels, other, wanted))
+        for one, other in zip(fits, before, strict=True)
+    ]

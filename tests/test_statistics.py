@@ -14,7 +14,14 @@ from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
 from ganaug.evaluate import judge
 from ganaug.intervals import compare
-from ganaug.scores import calibration_error, rare_precision, recall_at_precision, recall_by_size, score
+from ganaug.scores import (
+    calibration_error,
+    matched_recall,
+    rare_precision,
+    recall_at_precision,
+    recall_by_size,
+    score,
+)
 from ganaug.simultaneous import compare_all
 from ganaug.visible import smallest_visible
 
@@ -274,4 +281,17 @@ def test_the_verdict_says_what_is_left_of_a_recall_at_one_operating_point(rng):
     }
     found = judge(fits, labelled(labels), [0], EvaluateConfig())
     assert any("bought with wrong guesses" in note for note in found.notes)
-    assert 0 < found.rare_precision < 1
+
+
+def test_each_seed_is_matched_to_the_same_seed_of_the_other_arm(rng):
+    labels = rng.integers(0, CLASSES, 80)
+    before, after = (rng.dirichlet(np.ones(CLASSES), (3, 80)).astype(np.float32) for _ in range(2))
+    found = matched_recall(labels, after, before, [0, 1])
+    for seed, value in enumerate(found):
+        target = rare_precision(labels, before[seed], [0, 1])
+        assert value == pytest.approx(by_trying(labels, after[seed], [0, 1], target))
+    # An arm at its own operating point loses nothing.
+    own = matched_recall(labels, before, before, [0, 1])
+    assert all(
+        value >= score(labels, one, [0, 1])["rare_recall"] for value, one in zip(own, before, strict=True)
+    )

@@ -16,7 +16,7 @@ from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, SettingsError
 from ganaug.evaluate import Arena, judge
 from ganaug.progress import Progress, in_parts, silent
-from ganaug.scores import recall_at_precision, score, score_classes
+from ganaug.scores import matched_recall, score, score_classes
 from ganaug.training.contest import Entry, Ground, measure
 from ganaug.training.fits import Floats
 from ganaug.training.tuning import Tuned, asked_of, tune
@@ -139,15 +139,14 @@ def _finish(
     )
     if tuned.scores:
         verdict = replace(verdict, notes=(*verdict.notes, tuned.note))
-    precision = np.nan if verdict.rare_precision is None else verdict.rare_precision
     labels, scores, tables = test.class_ids, [], []
     train_counts = ground.train.counts()
     for arm, fits in by_arm.items():
+        matched = matched_recall(labels, stacked[arm], stacked[verdict.before], ground.wanted)
         for seed, (probability, seconds) in enumerate(fits):
             values = score(labels, probability, ground.wanted, train_counts=train_counts)
-            matched = recall_at_precision(labels, probability, ground.wanted, precision)
             scores.append(
-                {"arm": arm, "seed": seed, **values, "matched_rare_recall": matched, "seconds": seconds}
+                {"arm": arm, "seed": seed, **values, "matched_rare_recall": matched[seed], "seconds": seconds}
             )
             table = score_classes(labels, probability, test.class_names)
             tables.append(table.assign(arm=arm, seed=seed)[["arm", "seed", *table.columns]])

@@ -3,9 +3,10 @@
 Each candidate is trained on the real images of two folds and scored on the third, in turn; the
 locked test split takes no part. Using no synthetic images at all is one of the candidates.
 
-The generators have seen all training images, those of the validation fold too, so synthetic images
-look a little better here than they are. That can only make a use win that the locked test split
-then finds wanting.
+The generators have seen all training images, those of the validation fold too. Synthetic images that
+are most like one of those are left out of its training; what the generators learned from them stays
+in the others, so synthetic images look better here than they are. That can make a use win, and the
+locked test split then finds it wanting; it cannot make the verdict better.
 """
 
 from __future__ import annotations
@@ -169,17 +170,35 @@ def _uses(arms: Sequence[Arm], asks_share: bool, share: float) -> list[tuple[Arm
 
 def _validation(ground: Ground) -> list[Ground]:
     """The same ground with each fold in turn in the place of the test images."""
-    found = []
+    found, likest = [], likest_real(ground.synthetic, ground.train)
     for number, held in enumerate(folds(ground.train)):
         kept = np.setdiff1d(np.arange(len(ground.train)), held)
         found.append(
             replace(
                 ground,
                 train=ground.train.take(kept),
+                synthetic=ground.synthetic.take(np.flatnonzero(~np.isin(likest, held))),
                 test=ground.train.take(held),
                 folder=ground.folder / "tuning" / f"fold-{number}",
             )
         )
+    return found
+
+
+def likest_real(synthetic: LabelledImages, train: LabelledImages) -> Rows:
+    """(S,) row of the real image of its class that each synthetic image is most like, in pixels."""
+    from sklearn.neighbors import NearestNeighbors
+
+    found = np.full(len(synthetic), -1, np.int64)
+    for class_id in np.unique(synthetic.class_ids):
+        made, real = (np.flatnonzero(part.class_ids == class_id) for part in (synthetic, train))
+        if len(real):
+            flat = [
+                part.images[rows].reshape(len(rows), -1).astype(np.float32)
+                for part, rows in ((synthetic, made), (train, real))
+            ]
+            search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(flat[1])
+            found[made] = real[search.kneighbors(flat[0], return_distance=False)[:, 0]]
     return found
 
 

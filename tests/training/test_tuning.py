@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -117,6 +118,19 @@ def test_the_locked_test_split_is_not_looked_at(planted, tmp_path):
         held = {image.tobytes() for image in one.test.images}
         assert own | held == known
         assert not own & held
+
+
+def test_synthetic_images_like_a_held_out_one_are_not_trained_on(planted, tmp_path):
+    """Otherwise a copy of the validation images in the training set would be taken for a gain."""
+    _, seen = planted
+    where = ground(tmp_path)
+    copies = where.train.take(np.flatnonzero(where.train.class_ids == 2))
+    chosen(replace(where, synthetic=copies))
+    for one in seen["grounds"]:
+        held = {image.tobytes() for image in one.test.images}
+        made = {image.tobytes() for image in one.synthetic.images}
+        assert not held & made
+        assert made == {image.tobytes() for image in one.train.images[one.train.class_ids == 2]}
 
 
 @pytest.mark.parametrize(
