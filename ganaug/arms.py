@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ganaug import weighting
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, SettingsError
@@ -22,6 +21,7 @@ from ganaug.own_arm import call, is_path
 from ganaug.recipe import COMPUTED, Doubles, Late, Mixing, Recipe
 from ganaug.smote import smote_images
 from ganaug.synthetic_use import SyntheticUse, only_real, share_draws
+from ganaug.weighting import effective_number, inverse_count, log_priors
 
 Balance = Literal[
     "none", "oversample", "smote", "weights", "effective number", "logit adjustment", "deferred"
@@ -118,7 +118,7 @@ def _real_recipe(train: LabelledImages, arm: Arm, seed: int) -> Recipe:
     plain = np.ones(len(counts), np.float32)
     late = None
     if arm.balance == "deferred":
-        late = Late(DEFERRED_FROM, draws, _normalised(weighting.effective_number(counts, 0.9999), counts))
+        late = Late(DEFERRED_FROM, draws, _normalised(effective_number(counts, 0.9999), counts))
     is_adjusted = arm.balance == "logit adjustment"
     return Recipe(
         images,
@@ -127,7 +127,7 @@ def _real_recipe(train: LabelledImages, arm: Arm, seed: int) -> Recipe:
         draws,
         np.full(n, arm.is_augmented),
         _normalised(_WEIGHTS[arm.balance](counts), counts) if arm.balance in _WEIGHTS else plain,
-        (weighting.log_priors(counts) if is_adjusted else np.zeros(len(counts))).astype(np.float32),
+        (log_priors(counts) if is_adjusted else np.zeros(len(counts))).astype(np.float32),
         # A smoothed label promises a rare class a share of every common image, which the adjustment
         # then multiplies by the ratio of their sizes: with 100 : 1 it would name the rare class.
         label_smoothing=0.0 if is_adjusted else 0.1,
@@ -136,7 +136,7 @@ def _real_recipe(train: LabelledImages, arm: Arm, seed: int) -> Recipe:
     )
 
 
-_WEIGHTS = {"weights": weighting.inverse_count, "effective number": weighting.effective_number}
+_WEIGHTS = {"weights": inverse_count, "effective number": effective_number}
 
 
 def _normalised(weights: Doubles, counts: Any) -> Any:

@@ -382,6 +382,15 @@ def _reads_for_evaluate(run: RunFolder, part: str) -> Sequence[str]:
     return (*_reads_for_sets(run, part), *(["train/base"] if starts else []))
 
 
+def _own_arms(run: RunFolder) -> dict[str, str] | None:
+    """The code of the user's own arms, by name."""
+    from ganaug.arms import arm_names, find_arms
+    from ganaug.own_arm import code_digest
+
+    own = [arm for arm in find_arms(arm_names(run.config.evaluate)) if arm.function]
+    return {arm.name: code_digest(arm.function) for arm in own} or None
+
+
 def _reads_for_publish(run: RunFolder, part: str) -> Sequence[str]:
     return ("evaluate", *_references(run, "export"))
 
@@ -419,7 +428,14 @@ _ALL = [
     Step("produce", _produce, ("ganaug.produce",), _reads_for_produce, ("produce", "device")),
     Step("screen", _screen, ("ganaug.screen",), _reads_for_screen, ("screen",)),
     Step("assemble", _assemble, ("ganaug.assemble",), _reads_for_sets, ("assemble",)),
-    Step("evaluate", _evaluate, ("ganaug.training.arena",), _reads_for_evaluate, ("evaluate", "device")),
+    Step(
+        "evaluate",
+        _evaluate,
+        ("ganaug.training.arena",),
+        _reads_for_evaluate,
+        ("evaluate", "device"),
+        _own_arms,
+    ),
     Step("publish", _publish, ("ganaug.publish",), _reads_for_publish, ("publish", "name")),
     Step("report", _report, ("ganaug.report",), _reads_for_report, ("report",)),
 ]

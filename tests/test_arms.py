@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from ganaug.arms import ARMS, PARTS, QUICK, STANDARD, arm_names, find_arms, make_arm
-from ganaug.config import EvaluateConfig
+from ganaug.config import EvaluateConfig, load
 from ganaug.dataset import LabelledImages
 from ganaug.errors import MissingExtraError, SettingsError
 from ganaug.own_arm import code_digest
 from ganaug.recipe import COMPUTED, Late, Recipe, problems
+from ganaug.run import RunFolder, _key
 from ganaug.smote import smote_images
+from ganaug.steps import STEPS
 from ganaug.weighting import effective_number, inverse_count, log_priors
 
 COUNTS = (40, 10, 1)
@@ -251,10 +254,38 @@ def test_what_is_wrong_with_an_own_arm_is_said(own, name, words):
         make_arm(name).recipe(labelled(COUNTS), None, [1])
 
 
-def test_a_changed_own_arm_has_another_digest(own):
-    before = code_digest("own_arms:nothing")
+def test_a_changed_own_arm_has_another_digest_and_makes_evaluate_stale(own, tmp_path):
+    run = RunFolder(tmp_path, load(None, {"evaluate.arms": ["real", "own_arms:nothing"]}), "")
+    assert STEPS["evaluate"].more(RunFolder(tmp_path, load(None), "")) is None
+    before = code_digest("own_arms:nothing"), STEPS["evaluate"].more(run)
     own.write_text(OWN + "\n")
-    assert code_digest("own_arms:nothing") != before
+    assert code_digest("own_arms:nothing") != before[0]
+    assert STEPS["evaluate"].more(run) != before[1]
+
+
+def test_what_more_a_step_depends_on_is_part_of_its_key(tmp_path):
+    def key(more):
+        return _key(RunFolder(tmp_path, load(None), ""), replace(STEPS["evaluate"], more=more), "", {})
+
+    assert key(lambda run: {"a": "1"}) != key(lambda run: {"a": "2"})
+    assert key(lambda run: {"a": "1"}) != key(lambda run: None)
+
+
+def test_the_readme_s_own_arm_is_one(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    snippet = next(part for part in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def mine" in part)
+    (tmp_path / "readme_arm.py").write_text(snippet)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    recipe = make_arm("readme_arm:mine").recipe(labelled(COUNTS), None, [1])
+    assert recipe.label_smoothing == 0
+    sys.modules.pop("readme_arm")
+
+
+def test_the_readme_lists_every_part():
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| part |") : text.index("An arm of your own")]
+    for name in PARTS:
+        assert f"`{name}`" in table or name.split()[0] in {"light", "medium"}, name
 
 
 SOUND = Recipe(

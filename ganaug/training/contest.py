@@ -101,7 +101,10 @@ def measure(
                 seed,
                 data,
                 _target(
-                    ground.folder, entry, seed, [key[entry.arm.has_synthetic], *_own_key(entry.arm, start)]
+                    ground.folder,
+                    entry,
+                    seed,
+                    [key[entry.arm.has_synthetic], *_own_key(entry.arm, start, ground)],
                 ),
                 ground.wanted,
                 entry.share,
@@ -133,8 +136,13 @@ def _key(ground: Ground) -> dict[bool, str]:
     return {False: plain.hexdigest()[:16], True: with_synthetic.hexdigest()[:16]}
 
 
-def _own_key(arm: Arm, start: str) -> list[str]:
-    return [start if arm.start != "nothing" else "", code_digest(arm.function) if arm.function else ""]
+def _own_key(arm: Arm, start: str, ground: Ground) -> list[str]:
+    """What determines this arm's fits alone: the weights it starts from, or code and index of a user's own."""
+    own = [start if arm.start != "nothing" else ""]
+    if arm.function:
+        parts = (ground.train.index, ground.synthetic.index)
+        own += [code_digest(arm.function), *(part.to_json(orient="split") for part in parts)]
+    return own
 
 
 def _hash_images(into: Any, part: LabelledImages) -> None:
@@ -174,6 +182,6 @@ def _write_data(data: Path, ground: Ground) -> None:
     shutil.rmtree(data, ignore_errors=True)
     names = ground.train.class_names
     for name, part in (("train", ground.train), ("synthetic", ground.synthetic), ("test", ground.test)):
-        # A user's own arm is given all that the index says, of training images.
-        index = part.index if name == "train" else pd.DataFrame({"class_id": part.class_ids})
+        # A user's own arm is given all that the index says, but not of test images.
+        index = pd.DataFrame({"class_id": part.class_ids}) if name == "test" else part.index
         LabelledImages(part.images, index, names).save(data / name)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import ganaug
 from ganaug.arms import Arm
 from ganaug.dataset import LabelledImages
 from ganaug.evaluate import Verdict
@@ -121,7 +120,6 @@ def _describe(
     late_weights = recipe.loss_weights if recipe.late is None else recipe.late.loss_weights
     return {
         "format": FORMAT,
-        "ganaug": ganaug.__version__,
         "arm": arm.name,
         "meaning": arm.meaning,
         "verdict": verdict.verdict,
