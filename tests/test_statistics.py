@@ -169,6 +169,17 @@ def test_the_best_of_many_arms_that_are_alike_does_not_seem_to_help():
     assert alone > wrong  # what the correction is for
 
 
+def test_an_arm_that_was_chosen_without_the_test_images_is_judged_alone(rng):
+    labels, fits = same_arms(rng, 60, (BEST, *OTHERS))
+    best = judge(fits, labelled(labels), [0], EvaluateConfig())
+    other = next(name for name in OTHERS if name != best.after)
+    chosen = judge(fits, labelled(labels), [0], EvaluateConfig(), chosen=other)
+    alone = compare(fits[BEST], fits[other], labels, [0])["macro_f1"]
+    assert chosen.after == other
+    assert (chosen.low, chosen.high) == (alone.low, alone.high)  # not widened for the others
+    assert not any("max-T" in note for note in chosen.notes)
+
+
 def test_no_false_alarm_among_all_arms_at_once_more_often_than_allowed():
     rng, wrong = np.random.default_rng(7), 0
     for _ in range(100):

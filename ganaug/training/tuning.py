@@ -59,7 +59,9 @@ class Tuned:
         """What was chosen, in a sentence."""
         parts = [f"albumentations {self.strength!r}"] if "strength" in self.scores else []
         if self.arm is not None:
-            parts.append(f"{self.arm!r} at a share of {self.share:g}" if self.arm else NOTHING)
+            mixes = self.arm and make_arm(self.arm).synthetic == "share"
+            share = f" at a share of {self.share:g}" if mixes else ""
+            parts.append(f"{self.arm!r}{share}" if self.arm else NOTHING)
         return (
             f"Chosen on {FOLDS} validation folds inside the training split, {SEEDS} seeds each: "
             f"{', and '.join(parts)}."
@@ -148,8 +150,8 @@ def tune(ground: Ground, asked: Asked, begin: Tuned, progress: Progress) -> Tune
         entries = [Entry(arm, share, tuned.strength) for arm, share, _ in asked.uses]
         rows += _score(validation, entries, second, "synthetic")
         scores["synthetic"], best = _best(rows, "synthetic")
-        chosen, share, name = next(one for one in asked.uses if one[0].name == best)
-        tuned = replace(tuned, share=share, arm=name if chosen.has_synthetic else "")
+        _, share, name = next(one for one in asked.uses if one[0].name == best)
+        tuned = replace(tuned, share=share, arm=name)
     tuned = replace(tuned, scores=scores)
     _write(ground.folder, tuned, rows)
     return tuned

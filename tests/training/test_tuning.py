@@ -108,6 +108,12 @@ def test_no_synthetic_images_at_all_compete_and_win_ties(planted, tmp_path):
     assert found.note.endswith(f"and {NOTHING}.")
 
 
+def test_the_note_names_a_share_only_of_an_arm_that_mixes():
+    scores = {"synthetic": {}}
+    assert Tuned("strong", 0.25, f"{OURS} first", scores).note.endswith("first'.")
+    assert Tuned("strong", 0.25, OURS, scores).note.endswith("at a share of 0.25.")
+
+
 def test_the_locked_test_split_is_not_looked_at(planted, tmp_path):
     _, seen = planted
     where = ground(tmp_path)
