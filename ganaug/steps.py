@@ -41,14 +41,20 @@ def open_run(config: Config) -> RunFolder:
     Raises:
         PathNotFoundError: The dataset does not exist.
         RunFolderError: The run folder belongs to another dataset or version.
-        SettingsError: An arm is unknown, or starts from a discriminator that will not be kept.
+        SettingsError: An arm is unknown, starts from a discriminator that will not be kept, or is a
+            function that cannot be imported.
     """
+    from ganaug import own_arm
     from ganaug.arms import arm_names, check_starts, find_arms
     from ganaug.readers import fingerprint
 
     # Told before the hours of training, not after them.
     is_kept = config.train.keep_discriminator and config.train.chosen_scope != "independent"
-    check_starts(find_arms(arm_names(config.evaluate)), is_kept=is_kept)
+    arms = find_arms(arm_names(config.evaluate))
+    check_starts(arms, is_kept=is_kept)
+    for arm in arms:
+        if arm.function:
+            own_arm.load(arm.function)
     return RunFolder.create(run_dir(config), config, fingerprint(config.data))
 
 

@@ -19,7 +19,7 @@ from ganaug.own_arm import code_digest
 from ganaug.recipe import COMPUTED, Late, Recipe, problems
 from ganaug.run import RunFolder, _key
 from ganaug.smote import smote_images
-from ganaug.steps import STEPS
+from ganaug.steps import STEPS, open_run
 from ganaug.weighting import effective_number, inverse_count, log_priors
 
 COUNTS = (40, 10, 1)
@@ -252,6 +252,13 @@ def test_an_own_arm_is_a_function_that_gives_a_recipe(own):
 def test_what_is_wrong_with_an_own_arm_is_said(own, name, words):
     with pytest.raises(SettingsError, match=re.escape(words)):
         make_arm(name).recipe(labelled(COUNTS), None, [1])
+
+
+def test_an_own_arm_that_cannot_be_imported_is_refused_when_the_run_is_opened(tmp_path):
+    config = load(None, {"evaluate.arms": ["real", "no_such_package:mine"], "run_dir": str(tmp_path / "run")})
+    with pytest.raises(SettingsError, match="PYTHONPATH"):
+        open_run(config)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_changed_own_arm_has_another_digest_and_makes_evaluate_stale(own, tmp_path):
