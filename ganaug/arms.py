@@ -1,43 +1,35 @@
 """Arms: the ways of building a training set that are compared, as recipes of data and draws.
 
-An arm is one entry of `ARMS`. It says nothing of the classifier but what it starts from: it
-turns real and synthetic images into a `Recipe`, which any trainer can follow.
+An arm's name is its parts, joined by `+`: `oversampling+albumentations+mixup`. Each part is one
+entry of `PARTS`. An arm says nothing of the classifier but what it starts from: it turns real and
+synthetic images into a `Recipe`, which any trainer can follow. A user's own arm is a function,
+named as `package.module:function`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from ganaug.dataset import ClassIds, Images, LabelledImages
+from ganaug.config import EvaluateConfig
+from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, SettingsError
+from ganaug.own_arm import call, is_path
+from ganaug.recipe import COMPUTED, Doubles, Late, Mixing, Recipe
+from ganaug.smote import smote_images
+from ganaug.synthetic_use import SyntheticUse, only_real, share_draws
+from ganaug.weighting import effective_number, inverse_count, log_priors
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a classifier is trained on, and how often it sees each image.
-
-    Attributes:
-        images: (N, H, W, C) uint8.
-        class_ids: (N,) int64.
-        draw_probability: (N,) float64 probability that a draw takes the image; sums to 1.
-        augmented: (N,) bool, whether the image passes through albumentations when drawn.
-        loss_weights: (K,) float32 weight of each class's loss; 1 on average over the draws.
-        strength: Name of the augmentation's strength.
-        flips: Whether the augmentation mirrors left to right.
-    """
-
-    images: Images
-    class_ids: ClassIds
-    draw_probability: npt.NDArray[np.float64]
-    augmented: npt.NDArray[np.bool_]
-    loss_weights: npt.NDArray[np.float32]
-    strength: str = "strong"
-    flips: bool = False
+Balance = Literal[
+    "none", "oversample", "smote", "weights", "effective number", "logit adjustment", "deferred"
+]
+DEFERRED_FROM = 0.8
+"""Share of the steps after which deferred re-weighting weighs: 160 of 200 epochs in its paper."""
+REAL_FROM = 0.5
+"""Share of the steps after which an arm that trains on synthetic images first sees real ones alone."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +39,30 @@ class Arm:
     Attributes:
         name: Its name in settings, tables and sentences.
         meaning: What an engineer would call it, in one line.
-        balance: `none` draws images as they come; `oversample` draws every class equally
-            often; `weights` draws as they come and weighs each class's loss by 1 / count.
-        is_augmented: Whether real images pass through albumentations.
-        has_synthetic: Whether synthetic images fill a share of the wanted classes' draws.
+        balance: What is done about classes of unequal size.
+        is_augmented: Whether images pass through albumentations; synthetic ones never do.
+        strength: Strength of albumentations; empty takes that of the settings.
+        mixing: How pairs of images are mixed.
+        synthetic: How synthetic images of the wanted classes are used.
         start: What the classifier's first weights are: drawn at random, or those of the base
             GAN's discriminator under a new head.
+        function: A user's own: `package.module:function` that gives the recipe.
     """
 
     name: str
     meaning: str
-    balance: Literal["none", "oversample", "weights"]
+    balance: Balance = "none"
     is_augmented: bool = False
-    has_synthetic: bool = False
+    strength: str = ""
+    mixing: Mixing = "none"
+    synthetic: SyntheticUse = "none"
     start: Literal["nothing", "discriminator"] = "nothing"
+    function: str = ""
+
+    @property
+    def has_synthetic(self) -> bool:
+        """Whether it is one of the arms whose gain is in question."""
+        return self.synthetic != "none"
 
     def recipe(
         self,
@@ -71,6 +73,7 @@ class Arm:
         synthetic_share: float = 0.25,
         strength: str = "strong",
         flips: bool = False,
+        seed: int = 0,
     ) -> Recipe:
         """Build the arm's recipe.
 
@@ -78,84 +81,246 @@ class Arm:
             train: Real training images.
             synthetic: Synthetic images; `class_id` in the index.
             wanted: Class ids for which synthetic images are used.
-            synthetic_share: Share of a wanted class's draws that are synthetic. Less where
-                there are few: a synthetic image is never drawn more often than a real one.
-            strength: Strength of albumentations, where the arm has it.
+            synthetic_share: Share of a wanted class's draws that are synthetic, for the arms that
+                mix them in. Less where there are few: a synthetic image is never drawn more often
+                than a real one.
+            strength: Strength of albumentations, where the arm has it and names none.
             flips: Whether albumentations mirrors, where the arm has it.
+            seed: Chooses the images that SMOTE computes.
 
         Raises:
             DatasetError: There are no training images.
+            SettingsError: A user's function failed, or gave what no trainer can follow.
         """
-        real_ids, counts = train.class_ids, train.counts()
-        if not len(real_ids):
+        if not len(train):
             raise DatasetError("a classifier cannot be trained on 0 images; look at the split's counts")
-        n_present = np.count_nonzero(counts)
-        per_image = 1.0 / (n_present * np.maximum(counts, 1))  # equal shares for the classes
-        is_balanced = self.balance == "oversample"
-        draws = per_image[real_ids] if is_balanced else np.full(len(real_ids), 1.0 / len(real_ids))
-        weights = per_image * len(real_ids) if self.balance == "weights" else np.ones(len(counts))
-        images, class_ids = train.images, real_ids
-        augmented = np.full(len(real_ids), self.is_augmented)
+        if self.function:
+            return call(self.function, train, synthetic, wanted)
+        recipe = _real_recipe(train, self, seed)
         if self.has_synthetic and synthetic is not None and len(synthetic):
-            rows = np.flatnonzero(np.isin(synthetic.class_ids, list(wanted)))
-            fake_ids = synthetic.class_ids[rows]
-            draws = _mix(draws, real_ids, fake_ids, synthetic_share, len(counts))
-            images = np.concatenate([images, synthetic.images[rows]])
-            class_ids = np.concatenate([real_ids, fake_ids])
-            augmented = np.concatenate([augmented, np.zeros(len(rows), bool)])
-        return Recipe(images, class_ids, draws, augmented, weights.astype(np.float32), strength, flips)
+            recipe = _with_synthetic(recipe, len(train), synthetic, wanted, self.synthetic, synthetic_share)
+        return replace(recipe, strength=self.strength or strength, flips=flips)
 
 
-def _mix(
-    draws: npt.NDArray[np.float64], real_ids: ClassIds, fake_ids: ClassIds, share: float, n_classes: int
-) -> npt.NDArray[np.float64]:
-    """Give each class's synthetic images their share of its draws; classes keep their total."""
-    real = np.bincount(real_ids, minlength=n_classes)
-    fake = np.bincount(fake_ids, minlength=n_classes)
-    share_of = np.where(fake > 0, np.minimum(share, fake / np.maximum(real + fake, 1)), 0.0)
-    total = np.bincount(real_ids, weights=draws, minlength=n_classes)
-    each_fake = total * share_of / np.maximum(fake, 1)
-    return np.concatenate([draws * (1.0 - share_of[real_ids]), each_fake[fake_ids]])
+def _real_recipe(train: LabelledImages, arm: Arm, seed: int) -> Recipe:
+    """The recipe without synthetic images."""
+    images, class_ids, source = train.images, train.class_ids, np.arange(len(train))
+    counts = train.counts()
+    if arm.balance == "smote":
+        computed, computed_ids = smote_images(train, seed=seed)
+        images, class_ids = np.concatenate([images, computed]), np.concatenate([class_ids, computed_ids])
+        source = np.concatenate([source, np.full(len(computed), COMPUTED)])
+    n, sizes = len(class_ids), np.bincount(class_ids, minlength=len(counts))
+    draws = np.full(n, 1.0 / n)
+    if arm.balance in {"oversample", "smote"}:
+        # Equal shares for the classes; SMOTE leaves a class of one image short of that.
+        draws = 1.0 / (np.count_nonzero(sizes) * sizes[class_ids])
+    plain = np.ones(len(counts), np.float32)
+    late = None
+    if arm.balance == "deferred":
+        late = Late(DEFERRED_FROM, draws, _normalised(effective_number(counts, 0.9999), counts))
+    is_adjusted = arm.balance == "logit adjustment"
+    return Recipe(
+        images,
+        class_ids,
+        source.astype(np.int64),
+        draws,
+        np.full(n, arm.is_augmented),
+        _normalised(_WEIGHTS[arm.balance](counts), counts) if arm.balance in _WEIGHTS else plain,
+        (log_priors(counts) if is_adjusted else np.zeros(len(counts))).astype(np.float32),
+        # A smoothed label promises a rare class a share of every common image, which the adjustment
+        # then multiplies by the ratio of their sizes: with 100 : 1 it would name the rare class.
+        label_smoothing=0.0 if is_adjusted else 0.1,
+        mixing=arm.mixing,
+        late=late,
+    )
 
 
-_ALL = [
-    Arm("real", "the real images as they are", "none"),
-    Arm("class weights", "the loss of each class weighted by 1 / its count", "weights"),
-    Arm("oversampling", "every class drawn equally often", "oversample"),
-    Arm("oversampling+albumentations", "oversampling with classical augmentation", "oversample", True),
-    Arm(
-        "oversampling+albumentations+synthetic",
-        "the same, with synthetic images in a share of the wanted classes' draws",
-        "oversample",
-        True,
-        True,
+_WEIGHTS = {"weights": inverse_count, "effective number": effective_number}
+
+
+def _normalised(weights: Doubles, counts: Any) -> Any:
+    """(K,) float32 weights, 1 on average over draws of images as they come."""
+    return (weights * counts.sum() / (weights @ counts)).astype(np.float32)
+
+
+def _with_synthetic(
+    recipe: Recipe,
+    n_real: int,
+    synthetic: LabelledImages,
+    wanted: Sequence[int],
+    use: SyntheticUse,
+    share: float,
+) -> Recipe:
+    """The same recipe with synthetic images of the wanted classes behind the others."""
+    rows = np.flatnonzero(np.isin(synthetic.class_ids, list(wanted)))
+    fake_ids = synthetic.class_ids[rows]
+    n_classes = len(recipe.loss_weights)
+    draws = share_draws(recipe.draw_probability, recipe.class_ids, fake_ids, use, share, n_classes)
+    late = recipe.late
+    if late is not None or use == "first":
+        begins, weights = (
+            (REAL_FROM, recipe.loss_weights) if late is None else (late.begins, late.loss_weights)
+        )
+        late_draws = only_real(recipe.draw_probability, len(rows)) if use == "first" else draws
+        late = Late(begins, late_draws, weights)
+    return replace(
+        recipe,
+        images=np.concatenate([recipe.images, synthetic.images[rows]]),
+        class_ids=np.concatenate([recipe.class_ids, fake_ids]),
+        source=np.concatenate([recipe.source, n_real + rows]),
+        draw_probability=draws,
+        augmented=np.concatenate([recipe.augmented, np.zeros(len(rows), bool)]),
+        late=late,
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of an arm's name.
+
+    Attributes:
+        meaning: What it adds, as the end of a sentence.
+        changes: Fields of `Arm` that it sets; two parts that set one field exclude each other.
+    """
+
+    meaning: str
+    changes: Mapping[str, Any]
+
+
+PARTS = {
+    "real": Part("the real images as they are", {"balance": "none"}),
+    "class weights": Part("the loss of each class weighted by 1 / its count", {"balance": "weights"}),
+    "effective number": Part(
+        "the loss of each class weighted by 1 / its effective number of images (Cui 2019)",
+        {"balance": "effective number"},
     ),
-    Arm(
-        "oversampling+albumentations+discriminator",
-        "oversampling with classical augmentation; the classifier starts from the discriminator's features",
-        "oversample",
-        True,
-        start="discriminator",
+    "logit adjustment": Part(
+        "logits shifted by the log of each class's share in the loss (Menon 2021)",
+        {"balance": "logit adjustment"},
     ),
-]
-ARMS = {arm.name: arm for arm in _ALL}
-"""Every arm that `evaluate.arms` can name."""
+    "deferred re-weighting": Part(
+        "class weights in the last fifth of training only (Cao 2019)", {"balance": "deferred"}
+    ),
+    "oversampling": Part("every class drawn equally often", {"balance": "oversample"}),
+    "smote": Part("rare classes filled up by interpolation between neighbours", {"balance": "smote"}),
+    "albumentations": Part("classical augmentation", {"is_augmented": True}),
+    "light albumentations": Part("light classical augmentation", {"is_augmented": True, "strength": "light"}),
+    "medium albumentations": Part(
+        "medium classical augmentation", {"is_augmented": True, "strength": "medium"}
+    ),
+    "strong albumentations": Part(
+        "strong classical augmentation", {"is_augmented": True, "strength": "strong"}
+    ),
+    "mixup": Part("pairs of images blended, labels alike (Zhang 2018)", {"mixing": "mixup"}),
+    "cutmix": Part("a rectangle of another image pasted in, labels alike (Yun 2019)", {"mixing": "cutmix"}),
+    "synthetic": Part("synthetic images in a share of the wanted classes' draws", {"synthetic": "share"}),
+    "synthetic to balance": Part(
+        "synthetic images for all that the wanted classes lack to the largest", {"synthetic": "fill"}
+    ),
+    "synthetic first": Part(
+        "the same, in the first half of training; then real images alone", {"synthetic": "first"}
+    ),
+    "synthetic only": Part(
+        "the wanted classes from synthetic images alone (classification accuracy score, Ravuri 2019)",
+        {"synthetic": "only"},
+    ),
+    "discriminator": Part(
+        "the classifier starts from the discriminator's features", {"start": "discriminator"}
+    ),
+}
+"""What an arm's name may be made of; a new part is one entry here and what `Arm.recipe` does with it."""
+
+
+def make_arm(name: str) -> Arm:
+    """Make the arm of a name.
+
+    Raises:
+        SettingsError: An unknown part, or two that exclude each other.
+
+    >>> make_arm("oversampling+light albumentations+mixup").strength
+    'light'
+    """
+    if is_path(name):
+        return Arm(name, f"your own: {name}", function=name)
+    parts = [part.strip() for part in name.split("+")]
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        known = ", ".join(repr(part) for part in PARTS)
+        raise SettingsError(
+            [
+                f"evaluate.arms: no part {part!r} in arm {name!r}; known, to be joined by '+': {known}; "
+                "or your own function, as package.module:function"
+                for part in unknown
+            ]
+        )
+    fields: dict[str, Any] = {}
+    for part in parts:
+        twice = sorted(fields.keys() & PARTS[part].changes.keys())
+        if twice:
+            others = [other for other in parts if other != part and twice[0] in PARTS[other].changes]
+            raise SettingsError(
+                [
+                    f"evaluate.arms: {name!r} has {part!r} and {(others or [part])[0]!r}, of which one excludes the other"
+                ]
+            )
+        fields |= PARTS[part].changes
+    return Arm(name, "; ".join(PARTS[part].meaning for part in parts), **fields)
+
+
+QUICK = ("real", "oversampling+albumentations", "oversampling+albumentations+synthetic")
+"""The arms of `evaluate.budget: quick`."""
+STANDARD = (
+    "real",
+    "class weights",
+    "effective number",
+    "logit adjustment",
+    "deferred re-weighting",
+    "oversampling",
+    "smote",
+    "oversampling+mixup",
+    "oversampling+cutmix",
+    "oversampling+albumentations",
+    "logit adjustment+albumentations",
+    "deferred re-weighting+albumentations",
+    "smote+albumentations",
+    "oversampling+albumentations+mixup",
+    "oversampling+albumentations+cutmix",
+    "oversampling+albumentations+synthetic",
+    "oversampling+albumentations+synthetic to balance",
+    "oversampling+albumentations+synthetic first",
+    "oversampling+albumentations+synthetic only",
+)
+"""The arms of `evaluate.budget: standard`."""
+ARMS = {name: make_arm(name) for name in (*STANDARD, "oversampling+albumentations+discriminator")}
+"""The arms that the README lists; any other combination of parts can be named as well."""
+
+
+def arm_names(config: EvaluateConfig) -> tuple[str, ...]:
+    """The arms that are asked for, `auto` resolved."""
+    if config.arms != "auto":
+        return config.arms
+    return STANDARD if config.budget == "standard" else QUICK
 
 
 def find_arms(names: Collection[str]) -> list[Arm]:
-    """Look arms up by name, in the order given, each once.
+    """Make arms of names, in the order given, each once.
 
     Raises:
-        SettingsError: Unknown names, all in one message, with the known ones.
+        SettingsError: Names that no arm can be made of, all in one message.
 
     >>> [arm.has_synthetic for arm in find_arms(["real", "oversampling+albumentations+synthetic"])]
     [False, True]
     """
-    unknown = [name for name in names if name not in ARMS]
-    if unknown:
-        known = ", ".join(repr(name) for name in ARMS)
-        raise SettingsError([f"evaluate.arms: no arm {name!r}; known: {known}" for name in unknown])
-    return [ARMS[name] for name in dict.fromkeys(names)]
+    arms, problems = [], []
+    for name in dict.fromkeys(names):
+        try:
+            arms.append(make_arm(name))
+        except SettingsError as error:
+            problems += error.problems
+    if problems:
+        raise SettingsError(problems)
+    return arms
 
 
 def starts_from_discriminator(names: Collection[str]) -> bool:
@@ -164,7 +329,7 @@ def starts_from_discriminator(names: Collection[str]) -> bool:
     >>> starts_from_discriminator(["real", "oversampling"])
     False
     """
-    return any(arm.start == "discriminator" for name, arm in ARMS.items() if name in names)
+    return any(arm.start == "discriminator" for arm in find_arms(names))
 
 
 def check_starts(arms: Sequence[Arm], *, is_kept: bool) -> None:

@@ -356,16 +356,22 @@ class AssembleConfig(Section):
 class EvaluateConfig(Section):
     """How it is measured, on the locked real test split, whether synthetic images help."""
 
-    arms: tuple[str, ...] = ("real", "oversampling+albumentations", "oversampling+albumentations+synthetic")
-    """Ways of building the training set that are compared."""
-    seeds: Annotated[int, Field(ge=2)] = 4
+    budget: Literal["quick", "standard"] = "quick"
+    """What `auto` means below. `quick`: three arms, 4 seeds, nothing tuned; `standard`: every cheap
+    arm and every use of synthetic images, 5 seeds, augmentation and use of synthetic images tuned
+    on validation folds inside the training split."""
+    arms: tuple[str, ...] | Literal["auto"] = "auto"
+    """Ways of building the training set that are compared: parts joined by `+`, as
+    `oversampling+albumentations+mixup`, or a function of your own, `package.module:function`."""
+    seeds: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
     """Classifier seeds per arm; all arms share them, so that comparisons are paired."""
-    synthetic_share: Share = 0.25
-    """Share of a wanted class's draws that are synthetic."""
+    synthetic_share: Share | Literal["auto"] = "auto"
+    """Share of a wanted class's draws that are synthetic, in the arms that mix them in; `auto` is
+    0.25 or tuned."""
     steps: PositiveInt | Literal["auto"] = "auto"
     """Training steps of each classifier, equal for all arms."""
-    augment: Literal["light", "medium", "strong"] = "strong"
-    """How far albumentations goes in the arms that have it."""
+    augment: Literal["auto", "light", "medium", "strong"] = "auto"
+    """How far albumentations goes in the arms that name no strength; `auto` is strong or tuned."""
     flips: bool = False
     """Let albumentations mirror left to right; only where that leaves the class as it is."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
@@ -374,6 +380,18 @@ class EvaluateConfig(Section):
     """A difference of macro-F1 that is certainly smaller than this is called no difference."""
     workers: NonNegativeInt = 0
     """Processes that train classifiers; 0 means one per core."""
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether `auto` settings are chosen on validation folds."""
+        return self.budget == "standard"
+
+    @property
+    def chosen_seeds(self) -> int:
+        """Classifier seeds per arm, `auto` resolved."""
+        if self.seeds != "auto":
+            return self.seeds
+        return 5 if self.budget == "standard" else 4
 
 
 class PublishConfig(Section):

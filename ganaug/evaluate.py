@@ -11,13 +11,17 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from ganaug.arms import ARMS
+from ganaug.arms import Arm, find_arms
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import ClassIds, LabelledImages
 from ganaug.errors import SettingsError
-from ganaug.intervals import Difference, Floats, compare
+from ganaug.intervals import Difference, Floats, compare, units_of
+from ganaug.scores import matched_recall, score
+from ganaug.simultaneous import Comparison, compare_all
+from ganaug.visible import smallest_visible
 
 Answer = Literal["helps", "no difference", "hurts", "cannot tell"]
 
@@ -31,13 +35,16 @@ class WantedClass:
         class_name: Its name.
         test_images: Real test images of it.
         recall: Its recall in both arms; None without test images.
-        sentence: What so many test images can show.
+        smallest_visible: The smallest gain of recall that so many test images, and arms that
+            disagree as often as these, show four times in five; None without test images.
+        sentence: That in words.
     """
 
     class_id: int
     class_name: str
     test_images: int
     recall: Difference | None
+    smallest_visible: float | None
     sentence: str
 
 
@@ -49,9 +56,9 @@ class Verdict:
         verdict: `helps`, `no difference`, `hurts` or `cannot tell`.
         sentence: The verdict for a reader who knows none of the words.
         before: Name of the best arm without synthetic images.
-        after: Name of the arm with them; empty when there is none to compare.
+        after: Name of the best arm with them; empty when there is none to compare.
         difference: Macro-F1 of `after` less that of `before`.
-        low: Lower end of its interval.
+        low: Lower end of its interval, which holds for all arms with synthetic images at once.
         high: Upper end.
         smallest_visible: About the smallest difference of macro-F1 that these data can show.
         confidence: Level of the intervals.
@@ -60,6 +67,7 @@ class Verdict:
         test_images: Real test images.
         rare_test_images: Those of them that are of the wanted classes.
         measures: `macro_f1`, `rare_recall` and `rare_average_precision` of both arms.
+        comparisons: Every other arm against `before`, with intervals that hold for all at once.
         classes: Each wanted class.
         notes: How to read it, in sentences.
     """
@@ -78,6 +86,7 @@ class Verdict:
     test_images: int = 0
     rare_test_images: int = 0
     measures: Mapping[str, Difference] = field(default_factory=dict)
+    comparisons: tuple[Comparison, ...] = ()
     classes: tuple[WantedClass, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -92,7 +101,9 @@ class Arena:
 
     Attributes:
         scores: A row per arm and seed: `arm`, `seed`, `macro_f1`, `balanced_accuracy`,
-            `rare_recall`, `rare_average_precision`, `seconds`.
+            `rare_recall`, `rare_average_precision`, `rare_precision`, `calibration_error`,
+            `head_recall`, `middle_recall`, `tail_recall`, `matched_rare_recall` (at the rare
+            precision of the best arm without synthetic images, same seed), `seconds`.
         per_class: A row per arm, seed and class: `arm`, `seed`, `class_id`, `class_name`,
             `recall`, `precision`, `average_precision`, `test_images`.
         verdict: The verdict.
@@ -101,61 +112,6 @@ class Arena:
     scores: pd.DataFrame
     per_class: pd.DataFrame
     verdict: Verdict
-
-
-def score_classes(labels: ClassIds, probability: Floats, class_names: Sequence[str]) -> pd.DataFrame:
-    """Score one classifier, class by class.
-
-    Args:
-        labels: (N,) true class ids.
-        probability: (N, K) probabilities.
-        class_names: K names.
-
-    Returns:
-        A row per class: `class_id`, `class_name`, `recall`, `precision`, `average_precision`
-        and `test_images`. A class without test images has no recall nor average precision; one
-        that is never guessed has precision 0.
-    """
-    from sklearn.metrics import average_precision_score, precision_recall_fscore_support
-
-    ids = np.arange(len(class_names))
-    precision, recall, _, support = precision_recall_fscore_support(
-        labels, probability.argmax(1), labels=ids, zero_division=0.0
-    )
-    ranked = [
-        float(average_precision_score(labels == k, probability[:, k])) if support[k] else np.nan for k in ids
-    ]
-    return pd.DataFrame(
-        {
-            "class_id": ids.astype(np.int64),
-            "class_name": list(class_names),
-            "recall": np.where(support > 0, recall, np.nan),
-            "precision": precision,
-            "average_precision": ranked,
-            "test_images": support.astype(np.int64),
-        }
-    )
-
-
-def score(labels: ClassIds, probability: Floats, wanted: Sequence[int]) -> dict[str, float]:
-    """Score one classifier as a whole, over the classes that have test images.
-
-    Returns:
-        `macro_f1`, `balanced_accuracy`, and the means over the wanted classes `rare_recall`
-        and `rare_average_precision` (NaN when none of them has test images).
-    """
-    from sklearn.metrics import f1_score
-
-    table = score_classes(labels, probability, [""] * probability.shape[1])
-    rare = table[table["class_id"].isin(list(wanted))]
-    present = np.unique(labels)
-    f1 = f1_score(labels, probability.argmax(1), labels=present, average="macro", zero_division=0.0)
-    return {
-        "macro_f1": float(f1),
-        "balanced_accuracy": float(table["recall"].mean()),
-        "rare_recall": float(rare["recall"].mean()),
-        "rare_average_precision": float(rare["average_precision"].mean()),
-    }
 
 
 def decide(difference: Difference, margin: float) -> Answer:
@@ -181,9 +137,11 @@ def judge(
     wanted: Sequence[int],
     config: EvaluateConfig,
     *,
+    arms: Sequence[Arm] | None = None,
     nothing: str = "no synthetic images were kept",
+    chosen: str = "",
 ) -> Verdict:
-    """Compare the arm with synthetic images to the best arm without.
+    """Compare the best arm with synthetic images to the best arm without.
 
     The best is chosen by its mean macro-F1 on the very test images that are reported: that
     flatters it, so the comparison is, if anything, too hard on the synthetic images.
@@ -193,23 +151,39 @@ def judge(
         test: The locked real test images.
         wanted: Class ids that the plan wants more of.
         config: Confidence and margin.
+        arms: The arms of `probability`; None makes them of their names.
         nothing: Why there is no synthetic arm, when there is none.
+        chosen: The arm with synthetic images that was chosen without these test images; empty
+            takes the best on them, and widens its interval by the number that it is the best of.
 
     Raises:
         SettingsError: There is no arm without synthetic images.
     """
     labels = test.class_ids
-    cheap = [name for name in probability if not ARMS[name].has_synthetic]
+    synthetic = [arm.name for arm in arms or find_arms(probability) if arm.has_synthetic]
+    cheap = [name for name in probability if name not in synthetic]
     if not cheap:
         raise SettingsError(
             ["evaluate.arms: none is without synthetic images; add 'oversampling+albumentations'"]
         )
     mean = {
-        name: float(np.mean([score(labels, one, wanted)["macro_f1"] for one in probability[name]]))
-        for name in cheap
+        name: float(np.mean([score(labels, one, wanted)["macro_f1"] for one in fits]))
+        for name, fits in probability.items()
     }
     before = max(cheap, key=lambda name: mean[name])
-    after = next((name for name in probability if ARMS[name].has_synthetic), "")
+    groups = _groups(test)
+
+    def compared(names: Sequence[str]) -> list[Comparison]:
+        chosen = {name: probability[name] for name in names if name != before}
+        return compare_all(
+            chosen,
+            probability[before],
+            labels,
+            synthetic=synthetic,
+            groups=groups,
+            confidence=config.confidence,
+        )
+
     blank = Verdict(
         "cannot tell",
         _nothing_sentence(nothing, before, mean[before]),
@@ -219,12 +193,19 @@ def judge(
         seeds=len(probability[before]),
         test_images=len(labels),
         rare_test_images=int(np.isin(labels, list(wanted)).sum()),
+        comparisons=tuple(compared(list(probability))),
+        classes=tuple(_class_alone(class_id, test, config.confidence) for class_id in wanted),
     )
-    if not after:
+    if not synthetic:
         return blank
-    groups = test.index["group"].fillna("").astype(str).tolist() if "group" in test.index else None
+    after = chosen or max(synthetic, key=lambda name: mean[name])
     pair = probability[before], probability[after]
     found = compare(*pair, labels, wanted, groups=groups, confidence=config.confidence)
+    n_tried = 1 if chosen else len(synthetic)
+    if n_tried > 1:
+        # The best of several was chosen on these test images: its interval allows for that.
+        own = next(one for one in compared(synthetic) if one.arm == after)
+        found["macro_f1"] = replace(found["macro_f1"], low=own.low, high=own.high)
     main = found["macro_f1"]
     judged = replace(
         blank,
@@ -235,8 +216,14 @@ def judge(
         high=main.high,
         smallest_visible=main.reach,
         measures={name: value for name, value in found.items() if not name.startswith("recall ")},
-        classes=tuple(_wanted_class(class_id, test, found) for class_id in wanted),
-        notes=_notes(before, len(cheap), blank.seeds),
+        classes=tuple(
+            wanted_class(class_id, test, found.get(f"recall {class_id}"), *pair, config.confidence)
+            for class_id in wanted
+        ),
+        notes=(
+            *_notes(before, len(cheap), n_tried, blank.seeds),
+            *_matched_note(labels, *pair, wanted),
+        ),
     )
     return replace(judged, sentence=_sentence(judged, main))
 
@@ -271,21 +258,69 @@ def _percent(share: float) -> str:
     return f"{share * 100:.1f}"
 
 
-def _wanted_class(class_id: int, test: LabelledImages, found: Mapping[str, Difference]) -> WantedClass:
-    name, count = test.class_names[class_id], int(np.sum(test.class_ids == class_id))
-    recall = found.get(f"recall {class_id}")
+def _groups(test: LabelledImages) -> list[str] | None:
+    return test.index["group"].fillna("").astype(str).tolist() if "group" in test.index else None
+
+
+def _units_in(test: LabelledImages, rows: npt.NDArray[np.int64]) -> int:
+    """Number of groups among these test images; an image without group is one of its own."""
+    groups = _groups(test)
+    own = None if groups is None else [groups[row] for row in rows]
+    return len(np.unique(units_of(test.class_ids[rows], own)))
+
+
+def _class_alone(class_id: int, test: LabelledImages, confidence: float) -> WantedClass:
+    """What a class's test images could show at best, where there is nothing to compare."""
+    rows = np.flatnonzero(test.class_ids == class_id)
+    name, count = test.class_names[class_id], len(rows)
+    if not count:
+        return WantedClass(class_id, name, 0, None, None, f"{name}: no test images, so nothing can be seen.")
+    visible = smallest_visible(_units_in(test, rows), confidence=confidence)
+    return WantedClass(class_id, name, count, None, visible, f"{name}: {_visible_words(count, visible)}")
+
+
+def _visible_words(count: int, visible: float) -> str:
+    return (
+        f"with {count} test image{'s' if count != 1 else ''} of this class nothing under "
+        f"{visible * 100:.0f} points can be seen four times in five."
+    )
+
+
+def wanted_class(
+    class_id: int,
+    test: LabelledImages,
+    recall: Difference | None,
+    before: Floats,
+    after: Floats,
+    confidence: float,
+) -> WantedClass:
+    """What both arms make of a class, and what its test images can show at all.
+
+    Args:
+        class_id: The class.
+        test: The real test images.
+        recall: Its recall in both arms, compared; None without test images.
+        before: (S, N, K) probabilities of one arm.
+        after: (S, N, K) probabilities of the other.
+        confidence: Level of the intervals.
+    """
     if recall is None:
-        return WantedClass(class_id, name, count, None, f"{name}: no test images, so nothing can be seen.")
+        return _class_alone(class_id, test, confidence)
+    rows = np.flatnonzero(test.class_ids == class_id)
+    name, count = test.class_names[class_id], len(rows)
+    units = _units_in(test, rows)
+    turned = (after[:, rows].argmax(2) == class_id).mean(0) - (before[:, rows].argmax(2) == class_id).mean(0)
+    # What turned beyond the gain itself turned both ways alike.
+    disagreement = max(float((turned**2).mean() - abs(turned.mean())), 0.0)
+    visible = max(smallest_visible(units, disagreement, confidence=confidence), recall.reach)
     sentence = (
         f"{name}: recall {_percent(recall.before)} to {_percent(recall.after)} "
-        f"({recall.low * 100:+.1f} to {recall.high * 100:+.1f} points); with {count} test "
-        f"image{'s' if count != 1 else ''} of this class nothing under {recall.reach * 100:.0f} "
-        "points can be seen."
+        f"({recall.low * 100:+.1f} to {recall.high * 100:+.1f} points); {_visible_words(count, visible)}"
     )
-    return WantedClass(class_id, name, count, recall, sentence)
+    return WantedClass(class_id, name, count, recall, visible, sentence)
 
 
-def _notes(before: str, n_cheap: int, n_seeds: int) -> tuple[str, ...]:
+def _notes(before: str, n_cheap: int, n_synthetic: int, n_seeds: int) -> tuple[str, ...]:
     notes = [
         "Each interval covers both what another training of the classifier and another draw of test "
         "images would have changed; both arms are compared on the same seeds and images.",
@@ -297,6 +332,23 @@ def _notes(before: str, n_cheap: int, n_seeds: int) -> tuple[str, ...]:
             f"{before!r} was chosen as the best of {n_cheap} arms on the same test images, which "
             "flatters it: the comparison is, if anything, too hard on the synthetic images."
         )
+    if n_synthetic > 1:
+        notes.append(
+            f"The best of {n_synthetic} arms with synthetic images is reported; its interval is wide enough "
+            "to hold for all of them at once (max-T), so that trying many does not make one seem to help."
+        )
     if n_seeds < 4:
         notes.append(f"{n_seeds} seeds say little about the noise of training; 4 or more say more.")
     return tuple(notes)
+
+
+def _matched_note(labels: ClassIds, before: Floats, after: Floats, wanted: Sequence[int]) -> list[str]:
+    """Rare recall of both arms at one operating point."""
+    means = [float(np.mean(matched_recall(labels, arm, before, wanted))) for arm in (before, after)]
+    if np.isnan(means).any():
+        return []
+    return [
+        "With as many of the guesses that name a rare class right in both arms, rare recall goes from "
+        f"{_percent(means[0])} to {_percent(means[1])}: what remains of a gain in recall when none of it is "
+        "bought with wrong guesses."
+    ]

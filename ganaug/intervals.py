@@ -56,6 +56,7 @@ class _Resampled:
     observed: Doubles
     resamples: Doubles
     floor: float
+    is_recall: bool = False
 
 
 def compare(
@@ -77,6 +78,8 @@ def compare(
     given is drawn from Student's t, with the spread of
     the paired differences. The interval is never narrower than if one image of each class had
     turned out otherwise: that two arms agree on each of 12 images does not show that they agree.
+    For recalls, which hang on the few images that the arms call differently, that image is added
+    to the spread: without it arms that are alike are told apart up to 13 times in 100 at 95 %.
 
     Args:
         before: (S, N, K) probabilities of the arm compared with, one row per seed.
@@ -94,17 +97,19 @@ def compare(
 
     Source:
         Bootstrap within strata and of whole groups: Davison & Hinkley 1997, chapters 3.2, 3.8.
+        One more image that differs, for paired proportions: Agresti & Min 2005, Simple improved
+        confidence intervals for comparing matched proportions, Statistics in Medicine 24.
     """
     rng = np.random.default_rng(seed)
     counts = np.bincount(labels, minlength=before.shape[2])
     rare = [class_id for class_id in wanted if counts[class_id]]
-    units = _units(labels, groups)
+    units = units_of(labels, groups)
     fits = np.stack([before, after])
     found = _resample(fits, labels, rare, units, resamples, rng)
     return {name: _interval(measure, confidence, rng) for name, measure in found.items()}
 
 
-def _units(labels: ClassIds, groups: Sequence[str] | None) -> npt.NDArray[np.int64]:
+def units_of(labels: ClassIds, groups: Sequence[str] | None) -> npt.NDArray[np.int64]:
     """(N,) number of the unit that each image is resampled with; a unit lies in one class."""
     own = np.arange(len(labels))
     if groups is None:
@@ -114,7 +119,7 @@ def _units(labels: ClassIds, groups: Sequence[str] | None) -> npt.NDArray[np.int
     return np.array([known.setdefault(key, len(known)) for key in keys], np.int64)
 
 
-def _weights(
+def unit_weights(
     units_of_class: list[npt.NDArray[np.int64]], n_units: int, count: int, rng: np.random.Generator
 ) -> Floats:
     """(count, U) times that each unit is drawn, as many draws per class as it has units."""
@@ -137,7 +142,7 @@ def _resample(
     """Every measure of every fit (2, S, N, K), as observed and under resampled images."""
     n_arms, n_seeds, _, n_classes = fits.shape
     flat = fits.reshape(n_arms * n_seeds, len(labels), n_classes)
-    counter = _Counter(flat.argmax(2), labels, n_classes, rare)
+    counter = Counter(flat.argmax(2), labels, n_classes, rare)
     ranker = _Ranker(flat, labels, rare)
     units_of_class = [np.unique(units[labels == class_id]) for class_id in np.unique(labels)]
     plain = np.ones((1, len(labels)), np.float32)
@@ -145,21 +150,24 @@ def _resample(
     parts: dict[str, list[Doubles]] = {name: [] for name in observed}
     for start in range(0, resamples, _CHUNK):
         count = min(_CHUNK, resamples - start)
-        weights = _weights(units_of_class, int(units.max()) + 1, count, rng)[:, units]
+        weights = unit_weights(units_of_class, int(units.max()) + 1, count, rng)[:, units]
         values = counter(weights) | (ranker(weights) if start < _RANKED_RESAMPLES else {})
         for name, value in values.items():
             parts[name].append(value)
     shape = (n_arms, n_seeds)
-    floors = _floors(np.bincount(labels, minlength=n_classes), rare)
+    floors = floors_of(np.bincount(labels, minlength=n_classes), rare)
     return {
         name: _Resampled(
-            observed[name].reshape(shape), np.concatenate(parts[name]).reshape(-1, *shape), floors[name]
+            observed[name].reshape(shape),
+            np.concatenate(parts[name]).reshape(-1, *shape),
+            floors[name],
+            "recall" in name,
         )
         for name in observed
     }
 
 
-def _floors(counts: npt.NDArray[np.int64], rare: list[int]) -> dict[str, float]:
+def floors_of(counts: npt.NDArray[np.int64], rare: list[int]) -> dict[str, float]:
     """Standard error of each measure if one image of each class turned, either way."""
     present = counts[counts > 0]
     floors = {"macro_f1": float(np.sqrt(np.sum(1.0 / present**2.0))) / len(present)}
@@ -170,7 +178,7 @@ def _floors(counts: npt.NDArray[np.int64], rare: list[int]) -> dict[str, float]:
     return floors
 
 
-class _Counter:
+class Counter:
     """Macro-F1 and recalls of F fits under image weights, from confusion counts."""
 
     def __init__(self, predicted: ClassIds, labels: ClassIds, n_classes: int, rare: list[int]) -> None:
@@ -258,6 +266,8 @@ def _interval(measure: _Resampled, confidence: float, rng: np.random.Generator) 
     if n_seeds > 1:
         error = float(observed.std(ddof=1)) / np.sqrt(n_seeds)
         spread = spread + error * rng.standard_t(n_seeds - 1, size=len(gaps))
+    if measure.is_recall:
+        spread = spread + measure.floor * rng.standard_normal(len(gaps))
     tail = (1 + confidence) / 2
     low, high = np.quantile(spread, [1 - tail, tail])
     floor = float(ndtri(tail)) * measure.floor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 
@@ -71,3 +71,24 @@ def to_listener(step: str, part: str) -> Progress:
         _listener.advanced(step, part, done, total)
 
     return tell
+
+
+def in_parts(progress: Progress, sizes: Sequence[int]) -> list[Progress]:
+    """One progress for each part of a work, which are done one after the other.
+
+    Args:
+        progress: Told of the whole.
+        sizes: What each part counts, in the unit of the whole.
+
+    >>> told = []
+    >>> first, second = in_parts(lambda done, total: told.append((done, total)), [10, 30])
+    >>> first(1, 2); second(1, 3)
+    >>> told
+    [(5, 40), (20, 40)]
+    """
+    total = sum(sizes)
+
+    def part(before: int, size: int) -> Progress:
+        return lambda done, of: progress(before + round(size * done / of), total)
+
+    return [part(sum(sizes[:number]), size) for number, size in enumerate(sizes)]

@@ -48,6 +48,7 @@ class Step:
         code: Modules whose change, or that of what they import, makes results stale.
         reads: Tells, for a run and a part, the steps (or `step/part`) whose results it reads.
         settings: Sections, top-level fields, and fields of sections (`screen.folds`) that matter to it.
+        more: What else makes results stale, such as code of the user's; None where nothing does.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Step:
     code: tuple[str, ...]
     reads: Callable[[RunFolder, str], Sequence[str]]
     settings: tuple[str, ...]
+    more: Callable[[RunFolder], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -324,8 +326,10 @@ def _inputs(run: RunFolder, step: Step, part: str) -> dict[str, str]:
 
 def _key(run: RunFolder, step: Step, part: str, inputs: Mapping[str, str]) -> str:
     tree = run.config.model_dump(mode="json")
+    more = step.more(run) if step.more is not None else None
     return _sha256_json(
         {
+            **({} if more is None else {"more": more}),
             "step": step.name,
             "part": part,
             "settings": {name: _setting(tree, name) for name in step.settings},

@@ -42,14 +42,20 @@ def open_run(config: Config) -> RunFolder:
     Raises:
         PathNotFoundError: The dataset does not exist.
         RunFolderError: The run folder belongs to another dataset or version.
-        SettingsError: An arm is unknown, or starts from a discriminator that will not be kept.
+        SettingsError: An arm is unknown, starts from a discriminator that will not be kept, or is a
+            function that cannot be imported.
     """
-    from ganaug.arms import check_starts, find_arms
+    from ganaug import own_arm
+    from ganaug.arms import arm_names, check_starts, find_arms
     from ganaug.readers import fingerprint
 
     # Told before the hours of training, not after them.
     is_kept = config.train.keep_discriminator and config.train.chosen_scope != "independent"
-    check_starts(find_arms(config.evaluate.arms), is_kept=is_kept)
+    arms = find_arms(arm_names(config.evaluate))
+    check_starts(arms, is_kept=is_kept)
+    for arm in arms:
+        if arm.function:
+            own_arm.load(arm.function)
     return RunFolder.create(run_dir(config), config, fingerprint(config.data))
 
 
@@ -410,10 +416,19 @@ def _reads_for_sets(run: RunFolder, part: str) -> Sequence[str]:
 
 
 def _reads_for_evaluate(run: RunFolder, part: str) -> Sequence[str]:
-    from ganaug.arms import starts_from_discriminator
+    from ganaug.arms import arm_names, starts_from_discriminator
 
-    starts = _has_base(run) and starts_from_discriminator(run.config.evaluate.arms)
+    starts = _has_base(run) and starts_from_discriminator(arm_names(run.config.evaluate))
     return (*_reads_for_sets(run, part), *(["train/base"] if starts else []))
+
+
+def _own_arms(run: RunFolder) -> dict[str, str] | None:
+    """The code of the user's own arms, by name."""
+    from ganaug.arms import arm_names, find_arms
+    from ganaug.own_arm import code_digest
+
+    own = [arm for arm in find_arms(arm_names(run.config.evaluate)) if arm.function]
+    return {arm.name: code_digest(arm.function) for arm in own} or None
 
 
 def _reads_for_publish(run: RunFolder, part: str) -> Sequence[str]:
@@ -453,7 +468,14 @@ _ALL = [
     Step("produce", _produce, ("ganaug.produce",), _reads_for_produce, ("produce", "device")),
     Step("screen", _screen, ("ganaug.screen",), _reads_for_screen, ("screen",)),
     Step("assemble", _assemble, ("ganaug.assemble",), _reads_for_sets, ("assemble",)),
-    Step("evaluate", _evaluate, ("ganaug.training.arena",), _reads_for_evaluate, ("evaluate", "device")),
+    Step(
+        "evaluate",
+        _evaluate,
+        ("ganaug.training.arena",),
+        _reads_for_evaluate,
+        ("evaluate", "device"),
+        _own_arms,
+    ),
     Step("publish", _publish, ("ganaug.publish",), _reads_for_publish, ("publish", "name")),
     Step("report", _report, ("ganaug.report",), _reads_for_report, ("report",)),
 ]

@@ -13,8 +13,10 @@ from ganaug.arms import ARMS, find_arms
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, SettingsError
-from ganaug.evaluate import judge, score, score_classes
+from ganaug.evaluate import judge
 from ganaug.intervals import compare
+from ganaug.recipe import problems
+from ganaug.scores import score, score_classes
 
 CHEAP, BEST, OURS = "oversampling", "oversampling+albumentations", "oversampling+albumentations+synthetic"
 CLASSES = 5
@@ -55,8 +57,11 @@ def test_every_arm_gives_a_recipe_that_adds_up(arm):
     assert len(recipe.class_ids) == len(recipe.draw_probability) == len(recipe.augmented) == n
     weight = np.sum(recipe.draw_probability * recipe.loss_weights[recipe.class_ids])
     assert weight == pytest.approx(1.0)
-    assert not recipe.augmented[25:].any()  # synthetic images are never augmented
-    assert recipe.augmented[:25].all() == arm.is_augmented
+    is_synthetic = recipe.source >= 25
+    assert not recipe.augmented[is_synthetic].any()  # synthetic images are never augmented
+    assert (recipe.augmented[~is_synthetic] == arm.is_augmented).all()
+    assert recipe.has_synthetic(25) == arm.has_synthetic
+    assert problems(recipe, 25, 60, CLASSES, (2, 2, 1)) == []
 
 
 def test_only_wanted_classes_get_their_share_of_synthetic_draws():
@@ -81,7 +86,7 @@ def test_unknown_arms_are_named_together_with_the_known_ones():
         find_arms(["real", "magic", "smoke"])
     assert len(caught.value.problems) == 2
     assert "'magic'" in str(caught.value)
-    assert "'oversampling+albumentations'" in str(caught.value)
+    assert "'oversampling', 'smote', 'albumentations'" in str(caught.value)
 
 
 def test_an_arm_refuses_to_train_on_nothing():

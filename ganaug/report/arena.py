@@ -12,15 +12,25 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ganaug.arms import ARMS
+from ganaug.arms import make_arm
 from ganaug.config import EvaluateConfig
+from ganaug.errors import SettingsError
 
 MEASURES = {
     "macro_f1": "Macro-F1",
     "rare_recall": "Rare recall",
     "rare_average_precision": "Rare average precision",
 }
-"""Columns of `scores.parquet` that the page shows, with their titles."""
+"""Columns of `scores.parquet` that the page draws, with their titles."""
+MORE_MEASURES = {
+    "balanced_accuracy": "Balanced accuracy",
+    "head_recall": "Recall, head",
+    "middle_recall": "Recall, middle",
+    "tail_recall": "Recall, tail",
+    "matched_rare_recall": "Rare recall, matched",
+    "calibration_error": "Calibration error",
+}
+"""Columns that its table shows as well, where the run has them."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +61,10 @@ class ArmRow:
         is_baseline: Whether it is the best cheap arm, which synthetic images must beat.
         has_synthetic: Whether it uses synthetic images.
         measures: Its measures, in the order of `MEASURES`.
+        more: Further ones, in the order of `MORE_MEASURES`.
         difference: Its macro-F1 less the baseline's, paired; None for the baseline. For the arm
-            with synthetic images it is the verdict's, which covers classifier seeds and test
-            images; for the others it covers seeds alone.
+            of the verdict it is the verdict's; for the others the interval holds for all at once.
+            Of older runs, the others cover seeds alone.
     """
 
     name: str
@@ -61,6 +72,7 @@ class ArmRow:
     is_baseline: bool
     has_synthetic: bool
     measures: tuple[Measured, ...]
+    more: tuple[Measured, ...]
     difference: Estimate | None
 
 
@@ -92,6 +104,7 @@ class Arena:
         recall_before: Recall of each class id in the arm `before`, mean over seeds.
         recall_after: The same in the arm `after`.
         recall_change: Change of recall of each wanted class id, with its interval.
+        visible: What the test images of each wanted class can show, in sentences.
     """
 
     verdict: str
@@ -106,6 +119,7 @@ class Arena:
     recall_before: Mapping[int, float]
     recall_after: Mapping[int, float]
     recall_change: Mapping[int, Estimate]
+    visible: tuple[str, ...]
 
 
 def read_arena(folder: Path, config: EvaluateConfig) -> Arena:
@@ -133,7 +147,7 @@ def read_arena(folder: Path, config: EvaluateConfig) -> Arena:
             Change(MEASURES[name], float(values["before"]), float(values["after"]), differences[name])
             for name, values in found.items()
         ),
-        arms=_arms(pd.read_parquet(folder / "scores.parquet"), before, after, differences, confidence),
+        arms=_arms(pd.read_parquet(folder / "scores.parquet"), tree, differences, confidence),
         recall_before=recalls.get(before, {}),
         recall_after=recalls.get(after, {}),
         recall_change={
@@ -141,6 +155,7 @@ def read_arena(folder: Path, config: EvaluateConfig) -> Arena:
             for row in tree.get("classes", ())
             if row.get("recall")
         },
+        visible=tuple(str(row["sentence"]) for row in tree.get("classes", ()) if row.get("sentence")),
     )
 
 
@@ -149,10 +164,15 @@ def _difference(values: Mapping[str, float]) -> Estimate:
 
 
 def _arms(
-    scores: pd.DataFrame, before: str, after: str, differences: Mapping[str, Estimate], confidence: float
+    scores: pd.DataFrame, tree: Mapping[str, Any], differences: Mapping[str, Estimate], confidence: float
 ) -> tuple[ArmRow, ...]:
+    before, after = str(tree["before"]), str(tree.get("after") or "")
+    compared = {str(row["arm"]): row for row in tree.get("comparisons", ())}
     # Rare classes may have no test images: a measure without values is not shown.
-    measures = [name for name in MEASURES if name in scores and scores[name].notna().any()]
+    measures, more = (
+        [name for name in titles if name in scores and scores[name].notna().any()]
+        for titles in (MEASURES, MORE_MEASURES)
+    )
     names = [str(name) for name in dict.fromkeys(scores["arm"])]
     by_arm = {name: scores[scores["arm"] == name].set_index("seed") for name in names}
 
@@ -161,20 +181,30 @@ def _arms(
             return None
         if name == after and "macro_f1" in differences:
             return differences["macro_f1"]
+        if name in compared:
+            return _difference(compared[name])
         gaps = (by_arm[name]["macro_f1"] - by_arm[before]["macro_f1"]).dropna()
         return interval(gaps.to_numpy(np.float64), confidence)
 
     return tuple(
         ArmRow(
             name,
-            ARMS[name].meaning if name in ARMS else "",
+            _meaning(name),
             is_baseline=name == before,
-            has_synthetic=ARMS[name].has_synthetic if name in ARMS else name == after,
+            has_synthetic=bool(compared[name]["has_synthetic"]) if name in compared else name == after,
             measures=tuple(_measured(one, by_arm[name][one], confidence) for one in measures),
+            more=tuple(_measured(one, by_arm[name][one], confidence) for one in more),
             difference=difference(name),
         )
         for name in names
     )
+
+
+def _meaning(name: str) -> str:
+    try:
+        return make_arm(name).meaning
+    except SettingsError:  # of a run that another version made
+        return ""
 
 
 def interval(values: npt.NDArray[np.float64], confidence: float) -> Estimate:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 import ganaug
 from ganaug.report import figures
-from ganaug.report.arena import MEASURES, Arena, Estimate
+from ganaug.report.arena import MEASURES, MORE_MEASURES, Arena, Estimate
 from ganaug.report.collect import Report
 from ganaug.report.gans import MARKS
 from ganaug.report.samples import Samples
@@ -48,7 +48,7 @@ def render(report: Report, samples: Samples) -> str:
         report=report,
         samples=samples,
         figures=figures,
-        measures=MEASURES,
+        measures=MEASURES | MORE_MEASURES,
         marks=MARKS,
         verdicts=VERDICTS,
         style=Markup(resources.files("ganaug.report").joinpath("page.css").read_text("utf-8")),  # noqa: S704

@@ -73,7 +73,10 @@ def read_provenance(run: RunFolder, config: Config, records: Sequence[StepRecord
             ("split.seed", str(config.split.seed)),
             ("train.seed", str(config.train.seed)),
             ("produce.seed", str(config.produce.seed)),
-            ("evaluate.seeds", f"{config.evaluate.seeds} (numbers 0 to {config.evaluate.seeds - 1})"),
+            (
+                "evaluate.seeds",
+                f"{config.evaluate.chosen_seeds} (numbers 0 to {config.evaluate.chosen_seeds - 1})",
+            ),
         ),
         fingerprint=run.fingerprint,
         models=tuple(_models(run)),

@@ -11,8 +11,8 @@ import pandas as pd
 from ganaug.arms import ARMS
 from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError
-from ganaug.evaluate import score, score_classes
 from ganaug.progress import Progress, silent
+from ganaug.scores import score, score_classes
 from ganaug.training.classifier import auto_steps, fit, predict_proba
 
 

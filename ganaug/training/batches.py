@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ganaug.arms import Recipe
 from ganaug.dataset import ClassIds, Images
 from ganaug.errors import SettingsError
+from ganaug.recipe import Recipe
 
 ECHO = 3
 """Times that an augmented image is trained on before it is drawn and augmented afresh."""
@@ -124,6 +124,14 @@ def edge_colour(images: Images) -> tuple[int, ...]:
     return tuple(int(value) for value in np.median(edges, axis=0))
 
 
+def pipeline_of(recipe: Recipe, seed: int) -> Any:
+    """The `albumentations.Compose` that a recipe's images pass through; None where none does."""
+    if not recipe.augmented.any():
+        return None
+    fill = edge_colour(recipe.images[np.flatnonzero(recipe.augmented)[:EDGE_IMAGES]])
+    return albumentations_pipeline(recipe.strength, seed, fill=fill, flips=recipe.flips)
+
+
 def batches(recipe: Recipe, batch: int, steps: int, seed: int) -> Iterator[tuple[Images, ClassIds]]:
     """Yield `steps` batches of (B, H, W, C) uint8 images with their (B,) class ids.
 
@@ -133,20 +141,27 @@ def batches(recipe: Recipe, batch: int, steps: int, seed: int) -> Iterator[tuple
         Data echoing: Choi et al. 2019, arXiv:1907.05550.
     """
     rng = np.random.default_rng([seed, 1])
-    pipeline = None
-    if recipe.augmented.any():
-        fill = edge_colour(recipe.images[recipe.augmented][:EDGE_IMAGES])
-        pipeline = albumentations_pipeline(recipe.strength, seed, fill=fill, flips=recipe.flips)
+    pipeline = pipeline_of(recipe, seed)
     echoes = ECHO if pipeline is not None else 1
-    for start in range(0, steps, POOL_BATCHES * echoes):
-        rows = draw(recipe.draw_probability, batch * POOL_BATCHES, rng)
+    for start, stop, probability in _pools(recipe, steps, POOL_BATCHES * echoes):
+        rows = draw(probability, batch * POOL_BATCHES, rng)
         pool = recipe.images[rows]
         if pipeline is not None:
             for place in np.flatnonzero(recipe.augmented[rows]):
                 pool[place] = pipeline(image=pool[place])["image"].reshape(pool.shape[1:])
         orders = [rng.permutation(len(rows)).reshape(POOL_BATCHES, batch) for _ in range(echoes)]
-        for chosen in np.concatenate(orders)[: steps - start]:
+        for chosen in np.concatenate(orders)[: stop - start]:
             yield pool[chosen], recipe.class_ids[rows[chosen]]
+
+
+def _pools(recipe: Recipe, steps: int, length: int) -> Iterator[tuple[int, int, npt.NDArray[np.float64]]]:
+    """First step, last step + 1 and draw probabilities of each pool; the late part has its own."""
+    late_step = recipe.late_step(steps)
+    for start in range(0, late_step, length):
+        yield start, min(start + length, late_step), recipe.draw_probability
+    if recipe.late is not None:
+        for start in range(late_step, steps, length):
+            yield start, min(start + length, steps), recipe.late.draw_probability
 
 
 def draw(probability: npt.NDArray[np.float64], count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

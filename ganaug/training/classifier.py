@@ -19,14 +19,16 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from ganaug.arms import ARMS, Recipe
+from ganaug.arms import ARMS
 from ganaug.dataset import Images, LabelledImages
 from ganaug.errors import ModelError
 from ganaug.progress import Progress, silent
+from ganaug.recipe import Recipe
 from ganaug.training.batches import batches
 from ganaug.training.discriminator_start import StartedClassifier
+from ganaug.training.mixing import mix
+from ganaug.training.objective import classification_loss
 
 CLASSIFIER_FILE = "classifier.json"
 FORMAT = 1
@@ -34,7 +36,6 @@ BATCH = 64
 FEATURES = 128
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 0.05
-LABEL_SMOOTHING = 0.1
 WARM_UP = 0.15
 """Share of the steps in which the learning rate rises; it then falls along a cosine to 0."""
 EPOCHS, LEAST_STEPS, MOST_STEPS = 30, 400, 1500
@@ -144,7 +145,7 @@ def fit(
     on a CPU with the same number of threads.
 
     Args:
-        recipe: Images, and how often each is drawn, augmented and weighted.
+        recipe: Images, how often each is drawn, augmented and mixed, and under which loss.
         n_classes: Number of classes, K.
         seed: Chooses initial weights, draws and augmentation.
         steps: Training steps.
@@ -164,13 +165,22 @@ def fit(
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
-    class_weights = torch.from_numpy(recipe.loss_weights).to(device)
+    offsets = torch.from_numpy(recipe.logit_offsets).to(device)
+    mixing_rng = np.random.default_rng([seed, 2])
     for step, (images, class_ids) in enumerate(batches(recipe, BATCH, steps, seed), start=1):
         labels = torch.from_numpy(class_ids).to(device)
-        logits, _ = model(_to_network(images, device))
-        losses = cross_entropy(logits, labels, reduction="none", label_smoothing=LABEL_SMOOTHING)
+        inputs, partner, share = mix(_to_network(images, device), recipe.mixing, mixing_rng)
+        loss = classification_loss(
+            model(inputs)[0],
+            labels,
+            labels[partner],
+            share,
+            weights=torch.from_numpy(recipe.loss_weights_at(step - 1, steps)).to(device),
+            offsets=offsets,
+            smoothing=recipe.label_smoothing,
+        )
         optimiser.zero_grad()
-        (losses * class_weights[labels]).mean().backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         progress(step * BATCH, steps * BATCH)

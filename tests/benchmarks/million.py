@@ -39,7 +39,7 @@ class Watched:
 
     Attributes:
         seconds: From start to end.
-        rss: (images noted in the manifest, resident bytes) over time.
+        rss: (images noted in the manifest, resident bytes of its own) over time.
     """
 
     seconds: float = 0.0
@@ -93,7 +93,7 @@ def _watch(command: list[str], out: Path, kill_at: int | None) -> Watched:
     while child.poll() is None:
         noted = _noted(out)
         try:
-            watched.rss.append((noted, process.memory_info().rss))
+            watched.rss.append((noted, _own_bytes(process)))
         except psutil.Error:
             break
         if kill_at is not None and noted >= kill_at:
@@ -105,6 +105,12 @@ def _watch(command: list[str], out: Path, kill_at: int | None) -> Watched:
         raise SystemExit(f"the child ended with {code}")
     watched.seconds = time.monotonic() - started
     return watched
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    """Resident memory that is the process's own: files that it has mapped are the system's to keep or drop."""
+    memory = process.memory_info()
+    return int(memory.rss - getattr(memory, "shared", 0))
 
 
 _seen: dict[str, int] = {}

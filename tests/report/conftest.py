@@ -269,12 +269,13 @@ class RunBuilder:
         for level, arm in zip((0.84, 0.915, 0.915 + GAINS[self.verdict]), ARMS, strict=True):
             for seed in range(4):
                 score = level + self.rng.normal(0, 0.004)
-                rows.append((arm, seed, score, score - 0.03, score - 0.01))
+                rows.append((arm, seed, score, score - 0.03, score - 0.01, score - 0.02, np.nan, 0.04))
                 per_class += [
                     (arm, seed, class_id, score + self.rng.normal(0, 0.02))
                     for class_id in range(len(self.names))
                 ]
         columns = ["arm", "seed", "macro_f1", "rare_recall", "rare_average_precision"]
+        columns += ["balanced_accuracy", "head_recall", "calibration_error"]
         pd.DataFrame(rows, columns=columns).to_parquet(folder / "scores.parquet")
         pd.DataFrame(per_class, columns=["arm", "seed", "class_id", "recall"]).to_parquet(
             folder / "per_class.parquet"
@@ -288,7 +289,13 @@ class RunBuilder:
             "high": gain + 0.008,
         }
         wanted = [
-            {"class_id": plan.class_id, "class_name": plan.class_name, "test_images": 90, "recall": change}
+            {
+                "class_id": plan.class_id,
+                "class_name": plan.class_name,
+                "test_images": 90,
+                "recall": change,
+                "sentence": f"{plan.class_name}: with 90 test images nothing under 8 points can be seen.",
+            }
             for plan in self.plan.wanted
         ]
         tree = {
@@ -300,6 +307,13 @@ class RunBuilder:
             "confidence": 0.95,
             "margin": 0.01,
             "measures": dict.fromkeys(("macro_f1", "rare_recall", "rare_average_precision"), change),
+            "comparisons": [
+                {"arm": arm, "has_synthetic": arm == ARMS[2], **part, "p": 0.2}
+                for arm, part in (
+                    (ARMS[0], {"difference": -0.07, "low": -0.09, "high": -0.05}),
+                    (ARMS[2], {"difference": gain, "low": gain - 0.02, "high": gain + 0.02}),
+                )
+            ],
             "classes": wanted,
             "notes": ["Each interval covers both classifier seeds and test images."],
         }

@@ -257,6 +257,26 @@ def test_arms_and_changes_are_those_that_evaluate_left(finished):
     assert arena.changes[0].difference.high == verdict["measures"]["macro_f1"]["high"]
 
 
+def test_further_measures_stand_in_the_table_where_the_run_has_them(finished):
+    arena = read_arena(finished.folder / "evaluate", finished.config.evaluate)
+    assert [one.name for one in arena.arms[0].more] == ["balanced_accuracy", "calibration_error"]
+    page = Page((finished.folder / "report" / "report.html").read_text("utf-8"))
+    assert "Balanced accuracy" in page.text
+    assert "Calibration error" in page.text
+    assert "Recall, head" not in page.text  # no class has so many training images
+
+
+def test_other_arms_have_the_interval_that_holds_for_all_at_once(finished):
+    arena = read_arena(finished.folder / "evaluate", finished.config.evaluate)
+    assert (arena.arms[0].difference.low, arena.arms[0].difference.high) == (-0.09, -0.05)
+    assert [arm.has_synthetic for arm in arena.arms] == [False, False, True]
+
+
+def test_the_page_says_what_the_test_images_of_each_class_can_show(finished):
+    page = Page((finished.folder / "report" / "report.html").read_text("utf-8"))
+    assert "with 90 test images nothing under 8 points can be seen" in page.text
+
+
 def test_intervals_of_arms_are_students(finished):
     from scipy.stats import ttest_1samp
 

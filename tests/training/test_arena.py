@@ -49,7 +49,9 @@ def test_the_arena_leaves_scores_predictions_and_a_verdict(tmp_path):
     found = arena(tmp_path, progress=lambda done, total: told.append((done, total)))
     scores = pd.read_parquet(tmp_path / "scores.parquet")
     assert list(scores.columns) == [
-        *("arm", "seed", "macro_f1", "balanced_accuracy", "rare_recall", "rare_average_precision", "seconds")
+        *("arm", "seed", "macro_f1", "balanced_accuracy", "rare_recall", "rare_average_precision"),
+        *("rare_precision", "calibration_error", "head_recall", "middle_recall", "tail_recall"),
+        *("matched_rare_recall", "seconds"),
     ]
     assert len(scores) == 3 * 2
     per_class = pd.read_parquet(tmp_path / "per_class.parquet")
@@ -89,6 +91,48 @@ def test_without_synthetic_images_their_arm_is_left_out(tmp_path):
     assert set(found.scores["arm"]) == {"real", CHEAP}
     assert found.verdict.verdict == "cannot tell"
     assert "no synthetic images were kept" in found.verdict.sentence
+
+
+OWN = """
+from ganaug.arms import make_arm
+
+def mine(train, synthetic, wanted):
+    return make_arm("oversampling+synthetic").recipe(train, synthetic, wanted)
+
+def mistaken(train, synthetic, wanted):
+    raise KeyError("patient")
+"""
+
+
+def test_a_function_of_the_user_s_is_an_arm_and_trained_again_when_its_code_changes(tmp_path, monkeypatch):
+    (tmp_path / "my_arms.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_arms", raising=False)
+    config = QUICK.model_copy(update={"arms": ("real", "my_arms:mine")})
+    found = arena(tmp_path / "run", config)
+    assert found.verdict.after == "my_arms:mine"  # it takes synthetic images, so it is what is in question
+    before = modified(tmp_path / "run")
+    (tmp_path / "my_arms.py").write_text(OWN + "\n")
+    arena(tmp_path / "run", config)
+    assert len(modified(tmp_path / "run")) == len(before) + 2
+
+
+def test_a_function_that_fails_is_refused_before_training(tmp_path, monkeypatch):
+    (tmp_path / "my_arms.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_arms", raising=False)
+    with pytest.raises(SettingsError, match="KeyError: 'patient'"):
+        arena(tmp_path / "run", QUICK.model_copy(update={"arms": ("real", "my_arms:mistaken")}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_arm_s_own_strength_and_the_settings_share_one_fit_s_file_name_only_when_alike(tmp_path):
+    arena(tmp_path, QUICK.model_copy(update={"arms": (CHEAP,), "augment": "light"}))
+    before = modified(tmp_path)
+    arena(tmp_path, QUICK.model_copy(update={"arms": (CHEAP,), "augment": "light", "synthetic_share": 0.5}))
+    assert modified(tmp_path) == before
+    arena(tmp_path, QUICK.model_copy(update={"arms": (CHEAP,), "augment": "medium"}))
+    assert len(modified(tmp_path)) == 4
 
 
 @pytest.mark.parametrize("arms", [(OURS,), ("real", "magic")])

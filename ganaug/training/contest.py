@@ -1,0 +1,187 @@
+"""Measuring arms: every arm with every seed, on one set of training and of scored images.
+
+What a fit leaves is a file under `fits/`, named by all that went into it: a run that was killed,
+or that is asked for one arm more, trains only what is not there yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ganaug.arms import Arm, check_starts
+from ganaug.config import EvaluateConfig
+from ganaug.dataset import LabelledImages
+from ganaug.errors import ModelError
+from ganaug.own_arm import code_digest
+from ganaug.progress import Progress, silent
+from ganaug.run import sha256_file
+from ganaug.training.classifier import auto_steps
+from ganaug.training.discriminator_start import load_discriminator
+from ganaug.training.fits import Fit, Floats, read_fit, train_fits
+from ganaug.training.players import DISCRIMINATOR_FILE
+
+FITS, DATA = "fits", "data"
+_CODE = 2
+"""Part of every fit's name; raised when training changes, so that older files are not taken."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An arm as it is trained: with what the settings or the tuning chose for it."""
+
+    arm: Arm
+    share: float
+    strength: str
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all arms of one comparison share.
+
+    Attributes:
+        train: Real training images.
+        synthetic: Synthetic images; may be empty.
+        test: Real images that are scored.
+        wanted: Class ids that the plan wants more of.
+        config: How classifiers are trained.
+        folder: Gets `fits/`.
+        discriminator: Folder of the base GAN, for arms that start from its discriminator.
+        device: `cpu` or `cuda`.
+    """
+
+    train: LabelledImages
+    synthetic: LabelledImages
+    test: LabelledImages
+    wanted: tuple[int, ...]
+    config: EvaluateConfig
+    folder: Path
+    discriminator: Path | None = None
+    device: str = "cpu"
+
+    @property
+    def steps(self) -> int:
+        """Training steps of each classifier."""
+        return auto_steps(len(self.train)) if self.config.steps == "auto" else self.config.steps
+
+
+def measure(
+    ground: Ground, entries: Sequence[Entry], n_seeds: int, progress: Progress = silent
+) -> dict[str, list[tuple[Floats, float]]]:
+    """Train every arm with every seed.
+
+    Args:
+        ground: What they share.
+        entries: The arms; their names differ.
+        n_seeds: Seeds 0, 1, ...
+        progress: Told of the images trained on, over all fits.
+
+    Returns:
+        Per arm, and per seed: (N, K) probabilities of the test images, and seconds.
+    """
+    start = _start_digest(
+        [entry.arm for entry in entries], ground.discriminator, ground.train.images.shape[1:]
+    )
+    # Where a run was killed its data lies here still; it is written anew, whatever it was.
+    data = ground.folder / FITS / DATA
+    _write_data(data, ground)
+    key = _key(ground)
+    fits = {
+        entry.arm.name: [
+            Fit(
+                entry.arm,
+                seed,
+                data,
+                _target(
+                    ground.folder,
+                    entry,
+                    seed,
+                    [key[entry.arm.has_synthetic], *_own_key(entry.arm, start, ground)],
+                ),
+                ground.wanted,
+                entry.share,
+                entry.strength,
+                ground.config.flips,
+                ground.steps,
+                ground.device,
+                ground.discriminator,
+            )
+            for seed in range(n_seeds)
+        ]
+        for entry in entries
+    }
+    # Seeds outside, arms inside: a run that is stopped early has something of every arm.
+    by_seed = [one for of_seed in zip(*fits.values(), strict=True) for one in of_seed]
+    train_fits(by_seed, ground.config.workers, progress)
+    shutil.rmtree(data)
+    return {name: [read_fit(one.target) for one in own] for name, own in fits.items()}
+
+
+def _key(ground: Ground) -> dict[bool, str]:
+    """What determines a fit beside arm and seed, hashed; with and without synthetic images."""
+    plain = hashlib.sha256(f"{_CODE} {ground.steps} {ground.device} {ground.config.flips}".encode())
+    for part in (ground.train, ground.test):
+        _hash_images(plain, part)
+    with_synthetic = plain.copy()
+    with_synthetic.update(f"{sorted(ground.wanted)}".encode())
+    _hash_images(with_synthetic, ground.synthetic)
+    return {False: plain.hexdigest()[:16], True: with_synthetic.hexdigest()[:16]}
+
+
+def _own_key(arm: Arm, start: str, ground: Ground) -> list[str]:
+    """What determines this arm's fits alone: the weights it starts from, or code and index of a user's own."""
+    own = [start if arm.start != "nothing" else ""]
+    if arm.function:
+        parts = (ground.train.index, ground.synthetic.index)
+        own += [code_digest(arm.function), *(part.to_json(orient="split") for part in parts)]
+    return own
+
+
+def _hash_images(into: Any, part: LabelledImages) -> None:
+    into.update(f"{part.images.shape} {part.class_names}".encode())
+    into.update(part.class_ids.tobytes())
+    for start in range(0, len(part), 4096):
+        into.update(np.ascontiguousarray(part.images[start : start + 4096]).data)
+
+
+def _start_digest(arms: Sequence[Arm], folder: Path | None, image_shape: tuple[int, ...]) -> str:
+    """Hash of the discriminator that arms start from, which is read once to be sure of it."""
+    path = folder / DISCRIMINATOR_FILE if folder is not None else None
+    check_starts(arms, is_kept=path is not None and path.is_file())
+    if path is None or all(arm.start == "nothing" for arm in arms):
+        return ""
+    shape = load_discriminator(path.parent).image_shape
+    if shape != image_shape:
+        raise ModelError(
+            f"{path} was trained on images of {shape}, these are {tuple(image_shape)}; train again"
+        )
+    return sha256_file(path)
+
+
+def _target(folder: Path, entry: Entry, seed: int, key: Sequence[str]) -> Path:
+    arm = entry.arm
+    used = (entry.strength if arm.is_augmented else "", entry.share if arm.synthetic == "share" else "")
+    # How an arm is described is no part of what it trains.
+    own = hashlib.sha256(json.dumps([asdict(replace(arm, meaning="")), *used, *key]).encode()).hexdigest()[
+        :16
+    ]
+    slug = "".join(letter if letter.isalnum() else "-" for letter in arm.name)
+    return folder / FITS / f"{slug}-seed{seed}-{own}.npz"
+
+
+def _write_data(data: Path, ground: Ground) -> None:
+    """Images go to the processes as files that they map, not through pipes."""
+    shutil.rmtree(data, ignore_errors=True)
+    names = ground.train.class_names
+    for name, part in (("train", ground.train), ("synthetic", ground.synthetic), ("test", ground.test)):
+        # A user's own arm is given all that the index says, but not of test images.
+        index = pd.DataFrame({"class_id": part.class_ids}) if name == "test" else part.index
+        LabelledImages(part.images, index, names).save(data / name)

@@ -1,0 +1,250 @@
+"""Fits: classifiers that are trained side by side, each in a process of its own with one thread.
+
+With one thread a fit's result does not depend on how many run beside it. What it leaves is one
+file; what is there already is not trained again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ganaug.arms import Arm
+from ganaug.dataset import LabelledImages
+from ganaug.errors import TrainingError
+from ganaug.progress import Progress
+from ganaug.training.classifier import AnyClassifier, fit, predict_proba
+from ganaug.training.discriminator_start import StartedClassifier, load_discriminator
+
+_TELL_EVERY_S = 0.3
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One classifier to train: all that its process needs, data by path.
+
+    Attributes:
+        arm: How its training set is built.
+        seed: Chooses all that is random in it.
+        data: Folder of `train`, `synthetic` and `test`.
+        target: The file that it leaves.
+        wanted: Class ids that the plan wants more of.
+        share: Share of synthetic draws, for the arms that mix.
+        strength: Strength of albumentations, for the arms that name none.
+        flips: Whether albumentations mirrors.
+        steps: Training steps.
+        device: `cpu` or `cuda`.
+        discriminator: Folder of the base GAN, for arms that start from its discriminator.
+    """
+
+    arm: Arm
+    seed: int
+    data: Path
+    target: Path
+    wanted: tuple[int, ...]
+    share: float
+    strength: str
+    flips: bool
+    steps: int
+    device: str
+    discriminator: Path | None = None
+
+
+def train_fits(fits: Sequence[Fit], workers: int, progress: Progress) -> None:
+    """Train those fits whose files are not there.
+
+    Args:
+        fits: With the same steps and device.
+        workers: Processes at a time; 0 means one per core. On a GPU one classifier is trained at
+            a time, in this process.
+        progress: Told of the images trained on, over all fits.
+
+    Raises:
+        TrainingError: A process was killed or failed; the others are stopped.
+    """
+    waiting = [one for one in fits if not one.target.exists()]
+    if not fits:
+        return
+    tell = _Total(progress, len(fits), len(fits) - len(waiting), fits[0].steps)
+    if fits[0].device.startswith("cuda"):
+        for one in waiting:
+            _train(one, tell.of(one.target))
+    else:
+        _train_in_processes(waiting, workers or os.cpu_count() or 1, tell)
+
+
+def read_fit(target: Path) -> tuple[Floats, float]:
+    """(N, K) probabilities that a fit left, and the seconds that it took."""
+    with np.load(target, allow_pickle=False) as stored:
+        return stored["probability"], float(stored["seconds"])
+
+
+class _Total:
+    """Adds up the images of fits that run side by side."""
+
+    def __init__(self, progress: Progress, n_fits: int, n_done: int, steps: int) -> None:
+        self.progress, self.done = progress, {str(number): 1.0 for number in range(n_done)}
+        self.n_fits, self.steps = n_fits, steps
+        self.unit = 64 * steps
+        if n_done:
+            self._tell()
+
+    def of(self, target: Path) -> Progress:
+        """The progress of one fit."""
+
+        def tell(done: int, total: int) -> None:
+            self.done[target.name] = done / total
+            self._tell()
+
+        return tell
+
+    def _tell(self) -> None:
+        self.progress(round(sum(self.done.values()) * self.unit), self.n_fits * self.unit)
+
+
+def _train(one: Fit, progress: Progress) -> None:
+    """Train and predict; leaves the fit's file, or nothing."""
+    began = time.perf_counter()
+    train, synthetic, test = (LabelledImages.load(one.data / part) for part in ("train", "synthetic", "test"))
+    recipe = one.arm.recipe(
+        train,
+        synthetic,
+        one.wanted,
+        synthetic_share=one.share,
+        strength=one.strength,
+        flips=one.flips,
+        seed=one.seed,
+    )
+    n_classes = len(train.class_names)
+
+    def from_discriminator(rng: torch.Generator) -> AnyClassifier:
+        assert one.discriminator is not None
+        return StartedClassifier(load_discriminator(one.discriminator), n_classes, rng=rng)
+
+    model = fit(
+        recipe,
+        n_classes,
+        seed=one.seed,
+        steps=one.steps,
+        device=one.device,
+        progress=progress,
+        start=from_discriminator if one.arm.start == "discriminator" else None,
+    )
+    probability = predict_proba(model, test.images)
+    beside = one.target.with_suffix(".partial")
+    with beside.open("wb") as file:
+        np.savez(file, probability=probability, seconds=np.float64(time.perf_counter() - began))
+    beside.replace(one.target)
+
+
+def _train_in_processes(waiting: Sequence[Fit], workers: int, tell: _Total) -> None:
+    """Train each fit in a process of its own, so many at a time.
+
+    Raises:
+        TrainingError: A process was killed or failed; the others are stopped.
+    """
+    methods = multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if context.get_start_method() == "forkserver":
+        # The server imports all this once, 6 s, and each fit is forked from it in milliseconds;
+        # any optimiser of torch loads torch._dynamo.
+        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+        context.set_forkserver_preload([__name__, "albumentations", "torch._dynamo"])
+    queue = list(waiting)
+    running: dict[Connection, tuple[Fit, BaseProcess]] = {}
+    try:
+        while queue or running:
+            while queue and len(running) < workers:
+                one = queue.pop(0)
+                listening, speaking = context.Pipe(duplex=False)
+                process = context.Process(target=_child, args=(one, speaking), daemon=True)
+                process.start()
+                speaking.close()
+                running[listening] = (one, process)
+            for ready in wait(list(running)):
+                connection = cast("Connection", ready)
+                one, process = running[connection]
+                if _hear(connection, tell.of(one.target)):
+                    continue
+                process.join()
+                del running[connection]
+                connection.close()
+                if process.exitcode != 0 or not one.target.exists():
+                    raise _killed(one, process.exitcode)
+    finally:
+        for connection, (_, process) in running.items():
+            process.kill()
+            process.join()
+            connection.close()
+
+
+def _hear(connection: Connection, progress: Progress) -> bool:
+    """Take one message; False when the process has ended.
+
+    Raises:
+        TrainingError: The process says that it failed.
+    """
+    try:
+        message = connection.recv()
+    except (EOFError, OSError):
+        return False
+    if isinstance(message, str):
+        raise TrainingError(message)
+    progress(*message)
+    return True
+
+
+def _killed(one: Fit, code: int | None) -> TrainingError:
+    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
+    return TrainingError(
+        f"the process that trained arm {one.arm.name!r} with seed {one.seed} {how}. If memory ran out, "
+        "lower `evaluate.workers`. Finished fits are kept: run the same command again to go on."
+    )
+
+
+def _child(one: Fit, speaking: Connection) -> None:
+    """What runs in a fit's process."""
+    # Ctrl-C ends it without a traceback; the parent tells the user.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    last = 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last > _TELL_EVERY_S:
+            last = time.monotonic()
+            speaking.send((done, total))
+
+    try:
+        _train(one, tell)
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            speaking.send(
+                f"training arm {one.arm.name!r} with seed {one.seed} failed: {type(error).__name__}: {error}"
+            )
+        raise SystemExit(1) from error
+
+
+def _end_with_parent() -> None:
+    """No orphans: when the run is killed, its fits end too."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

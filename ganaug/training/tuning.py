@@ -1,0 +1,247 @@
+"""Tuning inside the training split: strength of albumentations, and how synthetic images are used.
+
+Each candidate is trained on the real images of two folds and scored on the third, in turn; the
+locked test split takes no part. Using no synthetic images at all is one of the candidates.
+
+The generators have seen all training images, those of the validation fold too. Synthetic images that
+are most like one of those are left out of its training; what the generators learned from them stays
+in the others, so synthetic images look better here than they are. That can make a use win, and the
+locked test split then finds it wanting; it cannot make the verdict better.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ganaug.arms import Arm, make_arm
+from ganaug.dataset import LabelledImages
+from ganaug.progress import Progress, in_parts
+from ganaug.scores import score
+from ganaug.training.contest import Entry, Ground, measure
+
+FOLDS, SEEDS = 3, 2
+SHARES = (0.1, 0.25, 0.5)
+"""Shares of synthetic draws that compete."""
+STRENGTHS = ("light", "medium", "strong")
+NOTHING = "no synthetic images"
+TUNING_FILE, SCORES_FILE = "tuning.json", "tuning.parquet"
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What the validation folds chose.
+
+    Attributes:
+        strength: Of albumentations.
+        share: Of synthetic draws, for the arms that mix.
+        arm: Name of the arm with synthetic images that did best; empty where none of them beat
+            using no synthetic images; None where it was not asked.
+        scores: Mean macro-F1 over folds and seeds of each candidate, by what was chosen among.
+    """
+
+    strength: str
+    share: float
+    arm: str | None = None
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def note(self) -> str:
+        """What was chosen, in a sentence."""
+        parts = [f"albumentations {self.strength!r}"] if "strength" in self.scores else []
+        if self.arm is not None:
+            mixes = self.arm and make_arm(self.arm).synthetic == "share"
+            share = f" at a share of {self.share:g}" if mixes else ""
+            parts.append(f"{self.arm!r}{share}" if self.arm else NOTHING)
+        return (
+            f"Chosen on {FOLDS} validation folds inside the training split, {SEEDS} seeds each: "
+            f"{', and '.join(parts)}."
+        )
+
+
+def folds(train: LabelledImages, *, seed: int = 0) -> list[Rows]:
+    """Row numbers of each fold: stratified by class, groups whole.
+
+    Args:
+        train: The real training images; `group` in the index where there are groups.
+        seed: Chooses the folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    groups = np.arange(len(train)).astype(str).astype(object)
+    if "group" in train.index:
+        given = train.index["group"].fillna("").astype(str).to_numpy(object)
+        groups = np.where(given == "", groups, "group " + given)
+    numbers = np.unique(groups.astype(str), return_inverse=True)[1]
+    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    return [held.astype(np.int64) for _, held in splitter.split(numbers, train.class_ids, numbers)]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be chosen among.
+
+    Attributes:
+        strengths: Arms that differ by the strength of albumentations alone.
+        uses: Arms under names of their own, each with its share and the name of the arm meant.
+    """
+
+    strengths: Sequence[Arm]
+    uses: Sequence[tuple[Arm, float, str]]
+
+    @property
+    def fits(self) -> int:
+        """Classifiers that it takes."""
+        return FOLDS * SEEDS * (len(self.strengths) + len(self.uses))
+
+
+def asked_of(ground: Ground, arms: Sequence[Arm], begin: Tuned) -> Asked:
+    """What the settings leave to be chosen for these arms; nothing unless they ask for tuning.
+
+    Args:
+        ground: What the arms share.
+        arms: The arms that will be compared.
+        begin: Strength and share that the settings name.
+    """
+    config = ground.config
+    if not config.is_tuned:
+        return Asked([], [])
+    is_open = config.augment == "auto" and any(arm.is_augmented and not arm.strength for arm in arms)
+    used = [arm for arm in arms if arm.synthetic not in {"none", "own"} and len(ground.synthetic)]
+    return Asked(
+        [make_arm(f"oversampling+{strength} albumentations") for strength in STRENGTHS] if is_open else [],
+        _uses(used, config.synthetic_share == "auto", begin.share),
+    )
+
+
+def tune(ground: Ground, asked: Asked, begin: Tuned, progress: Progress) -> Tuned:
+    """Choose on validation folds.
+
+    Args:
+        ground: The real training images, the synthetic ones, and how classifiers are trained. Its
+            test images are not looked at.
+        asked: What is to be chosen among.
+        begin: Strength and share to begin with; kept where nothing is asked.
+        progress: Told of the images trained on, over all of it.
+
+    Returns:
+        What was chosen; `tuning.json` and `tuning.parquet` in the ground's folder say by what.
+    """
+    tuned: Tuned = begin
+    rows: list[dict[str, Any]] = []
+    scores: dict[str, dict[str, float]] = {}
+    validation = _validation(ground)
+    first, second = in_parts(progress, [len(asked.strengths), len(asked.uses)])
+    if asked.strengths:
+        entries = [Entry(arm, tuned.share, tuned.strength) for arm in asked.strengths]
+        rows += _score(validation, entries, first, "strength")
+        scores["strength"], best = _best(rows, "strength")
+        tuned = replace(tuned, strength=next(arm.strength for arm in asked.strengths if arm.name == best))
+    if asked.uses:
+        entries = [Entry(arm, share, tuned.strength) for arm, share, _ in asked.uses]
+        rows += _score(validation, entries, second, "synthetic")
+        scores["synthetic"], best = _best(rows, "synthetic")
+        _, share, name = next(one for one in asked.uses if one[0].name == best)
+        tuned = replace(tuned, share=share, arm=name)
+    tuned = replace(tuned, scores=scores)
+    _write(ground.folder, tuned, rows)
+    return tuned
+
+
+def _uses(arms: Sequence[Arm], asks_share: bool, share: float) -> list[tuple[Arm, float, str]]:
+    """Candidates as arms under names of their own, with their share and the name of the arm meant."""
+    if not arms:
+        return []
+    found = [(replace(arms[0], name=NOTHING, synthetic="none"), share, "")]
+    for arm in arms:
+        shares = SHARES if asks_share and arm.synthetic == "share" else (share,)
+        for one in shares:
+            name = f"{arm.name} at {one:g}" if arm.synthetic == "share" else arm.name
+            found.append((replace(arm, name=name), one, arm.name))
+    return found
+
+
+def _validation(ground: Ground) -> list[Ground]:
+    """The same ground with each fold in turn in the place of the test images."""
+    found, likest = [], likest_real(ground.synthetic, ground.train)
+    for number, held in enumerate(folds(ground.train)):
+        kept = np.setdiff1d(np.arange(len(ground.train)), held)
+        found.append(
+            replace(
+                ground,
+                train=ground.train.take(kept),
+                synthetic=ground.synthetic.take(np.flatnonzero(~np.isin(likest, held))),
+                test=ground.train.take(held),
+                folder=ground.folder / "tuning" / f"fold-{number}",
+            )
+        )
+    return found
+
+
+def likest_real(synthetic: LabelledImages, train: LabelledImages) -> Rows:
+    """(S,) row of the real image of its class that each synthetic image is most like, in pixels."""
+    from sklearn.neighbors import NearestNeighbors
+
+    found = np.full(len(synthetic), -1, np.int64)
+    for class_id in np.unique(synthetic.class_ids):
+        made, real = (np.flatnonzero(part.class_ids == class_id) for part in (synthetic, train))
+        if len(real):
+            flat = [
+                part.images[rows].reshape(len(rows), -1).astype(np.float32)
+                for part, rows in ((synthetic, made), (train, real))
+            ]
+            search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(flat[1])
+            found[made] = real[search.kneighbors(flat[0], return_distance=False)[:, 0]]
+    return found
+
+
+def _score(
+    validation: Sequence[Ground], entries: Sequence[Entry], progress: Progress, what: str
+) -> list[dict[str, Any]]:
+    """Macro-F1 of each candidate on each fold with each seed, a row each."""
+    rows = []
+    for number, (ground, part) in enumerate(
+        zip(validation, in_parts(progress, [FOLDS * SEEDS * len(entries) * 64] * FOLDS), strict=True)
+    ):
+        for name, fits in measure(ground, entries, SEEDS, part).items():
+            for seed, (probability, _) in enumerate(fits):
+                value = score(ground.test.class_ids, probability, ground.wanted)["macro_f1"]
+                rows.append(
+                    {"what": what, "candidate": name, "fold": number, "seed": seed, "macro_f1": value}
+                )
+    return rows
+
+
+def _best(rows: Sequence[Mapping[str, Any]], what: str) -> tuple[dict[str, float], str]:
+    """Mean score of each candidate, and the name of the best; of equals the first."""
+    names = dict.fromkeys(row["candidate"] for row in rows if row["what"] == what)
+    means = {
+        name: float(
+            np.mean([row["macro_f1"] for row in rows if (row["what"], row["candidate"]) == (what, name)])
+        )
+        for name in names
+    }
+    return means, max(means, key=lambda name: means[name])
+
+
+def _write(folder: Path, tuned: Tuned, rows: Sequence[Mapping[str, Any]]) -> None:
+    tree = {
+        "strength": tuned.strength,
+        "synthetic_share": tuned.share,
+        "synthetic_arm": tuned.arm,
+        "macro_f1": tuned.scores,
+        "folds": FOLDS,
+        "seeds": SEEDS,
+    }
+    (folder / TUNING_FILE).write_text(json.dumps(tree, indent=2, ensure_ascii=False), encoding="utf-8")
+    columns = ["what", "candidate", "fold", "seed", "macro_f1"]
+    pd.DataFrame(rows, columns=columns).to_parquet(folder / SCORES_FILE, index=False)

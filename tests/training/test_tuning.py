@@ -1,0 +1,187 @@
+"""Tuning: inside the training split alone, every candidate competes, zero too, and the best is used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ganaug.arms import find_arms
+from ganaug.config import EvaluateConfig
+from ganaug.dataset import LabelledImages
+from ganaug.training import tuning
+from ganaug.training.arena import run_arena
+from ganaug.training.contest import Ground
+from ganaug.training.tuning import FOLDS, NOTHING, SEEDS, Tuned, asked_of, folds, tune
+
+BEST, OURS = "oversampling+albumentations", "oversampling+albumentations+synthetic"
+ARMS = (BEST, OURS, f"{OURS} first")
+BEGIN = Tuned("strong", 0.25)
+
+
+def blobs(counts, seed, groups=None):
+    rng = np.random.default_rng(seed)
+    ids = np.repeat(np.arange(len(counts)), counts)
+    images = (
+        rng.integers(0, 60, (len(ids), 8, 8, 1), np.uint8) + (ids * 60).astype(np.uint8)[:, None, None, None]
+    )
+    index = pd.DataFrame({"class_id": ids})
+    if groups is not None:
+        index["group"] = groups
+    return LabelledImages(images, index, ("a", "b", "c"))
+
+
+def ground(folder, synthetic=(0, 0, 9), **settings):
+    config = EvaluateConfig(budget="standard", steps=2, **settings)
+    return Ground(blobs([20, 20, 6], 0), blobs(synthetic, 1), blobs([8, 8, 8], 2), (2,), config, folder)
+
+
+def test_folds_are_stratified_and_every_image_is_held_out_once():
+    train = blobs([21, 12, 6], 0)
+    found = folds(train)
+    assert sorted(np.concatenate(found).tolist()) == list(range(39))
+    for held in found:
+        assert np.bincount(train.class_ids[held]).tolist() == [7, 4, 2]
+
+
+def test_folds_cut_no_group():
+    groups = [f"photo {row // 3}" if row < 30 else "" for row in range(39)]
+    train = blobs([21, 12, 6], 0, groups)
+    for held in folds(train):
+        own = {groups[row] for row in held} - {""}
+        others = {groups[row] for row in np.setdiff1d(np.arange(39), held)} - {""}
+        assert not own & others
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """Scores that are planted instead of trained; what was looked at is remembered."""
+    seen = {"grounds": [], "entries": []}
+    gains = {}
+
+    def measured(ground, entries, n_seeds, progress):
+        seen["grounds"].append(ground)
+        seen["entries"].append([(entry.arm.name, entry.share, entry.strength) for entry in entries])
+        progress(1, 1)
+        labels = ground.test.class_ids
+        found = {}
+        for entry in entries:
+            n_right = round(len(labels) * (0.5 + gains.get(entry.arm.name, 0.0)))
+            guess = np.where(np.arange(len(labels)) < n_right, labels, (labels + 1) % 3)
+            found[entry.arm.name] = [(np.eye(3, dtype=np.float32)[guess], 0.0)] * n_seeds
+        return found
+
+    monkeypatch.setattr(tuning, "measure", measured)
+    return gains, seen
+
+
+def chosen(where, **settings):
+    told = []
+    arms = find_arms(ARMS)
+    found = tune(where, asked_of(where, arms, BEGIN), BEGIN, lambda done, total: told.append((done, total)))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1][0] == told[-1][1]
+    return found
+
+
+def test_the_best_strength_share_and_use_are_chosen(planted, tmp_path):
+    gains, seen = planted
+    gains |= {"oversampling+medium albumentations": 0.2, f"{OURS} at 0.1": 0.3}
+    found = chosen(ground(tmp_path))
+    assert (found.strength, found.share, found.arm) == ("medium", 0.1, OURS)
+    assert found.note.endswith(f"albumentations 'medium', and {OURS!r} at a share of 0.1.")
+    # What is chosen first is used when the second is.
+    assert {strength for _, _, strength in seen["entries"][-1]} == {"medium"}
+    names = [name for name, _, _ in seen["entries"][-1]]
+    assert names == [NOTHING, f"{OURS} at 0.1", f"{OURS} at 0.25", f"{OURS} at 0.5", f"{OURS} first"]
+    tree = json.loads((tmp_path / "tuning.json").read_text())
+    assert (tree["strength"], tree["synthetic_share"], tree["synthetic_arm"]) == ("medium", 0.1, OURS)
+    assert len(pd.read_parquet(tmp_path / "tuning.parquet")) == FOLDS * SEEDS * (3 + 5)
+
+
+def test_no_synthetic_images_at_all_compete_and_win_ties(planted, tmp_path):
+    found = chosen(ground(tmp_path))
+    assert found.arm == ""
+    assert found.note.endswith(f"and {NOTHING}.")
+
+
+def test_the_note_names_a_share_only_of_an_arm_that_mixes():
+    scores = {"synthetic": {}}
+    assert Tuned("strong", 0.25, f"{OURS} first", scores).note.endswith("first'.")
+    assert Tuned("strong", 0.25, OURS, scores).note.endswith("at a share of 0.25.")
+
+
+def test_the_locked_test_split_is_not_looked_at(planted, tmp_path):
+    _, seen = planted
+    where = ground(tmp_path)
+    chosen(where)
+    known = {image.tobytes() for image in where.train.images}
+    for one in seen["grounds"]:
+        own = {image.tobytes() for image in one.train.images}
+        held = {image.tobytes() for image in one.test.images}
+        assert own | held == known
+        assert not own & held
+
+
+def test_synthetic_images_like_a_held_out_one_are_not_trained_on(planted, tmp_path):
+    """Otherwise a copy of the validation images in the training set would be taken for a gain."""
+    _, seen = planted
+    where = ground(tmp_path)
+    copies = where.train.take(np.flatnonzero(where.train.class_ids == 2))
+    chosen(replace(where, synthetic=copies))
+    for one in seen["grounds"]:
+        held = {image.tobytes() for image in one.test.images}
+        made = {image.tobytes() for image in one.synthetic.images}
+        assert not held & made
+        assert made == {image.tobytes() for image in one.train.images[one.train.class_ids == 2]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "strengths", "uses"),
+    [
+        ({}, 3, 5),
+        ({"augment": "light"}, 0, 5),
+        ({"synthetic_share": 0.4}, 3, 3),
+        ({"synthetic": (0, 0, 0)}, 3, 0),
+    ],
+)
+def test_what_the_settings_name_is_not_tuned(tmp_path, settings, strengths, uses):
+    asked = asked_of(ground(tmp_path, **settings), find_arms(ARMS), BEGIN)
+    assert (len(asked.strengths), len(asked.uses)) == (strengths, uses)
+
+
+def test_the_quick_budget_tunes_nothing(tmp_path):
+    where = ground(tmp_path)
+    quick = Ground(where.train, where.synthetic, where.test, (2,), EvaluateConfig(), tmp_path)
+    assert asked_of(quick, find_arms(ARMS), BEGIN).fits == 0
+
+
+def test_the_arena_uses_what_was_chosen_and_goes_on_where_it_was(tmp_path):
+    where = ground(tmp_path, arms=ARMS, seeds=2, workers=2)
+    told = []
+
+    def arena():
+        return run_arena(
+            where.train,
+            where.synthetic,
+            where.test,
+            [2],
+            where.config,
+            tmp_path,
+            progress=lambda done, total: told.append((done, total)),
+        )
+
+    found = arena()
+    tree = json.loads((tmp_path / "tuning.json").read_text())
+    assert any("validation folds" in note for note in found.verdict.notes)
+    if tree["synthetic_arm"]:
+        assert found.verdict.after == tree["synthetic_arm"]
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == (told[0][1], told[0][1])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("**/fits/*.npz")}
+    assert len(before) == FOLDS * SEEDS * 8 + 3 * 2
+    arena()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("**/fits/*.npz")} == before
