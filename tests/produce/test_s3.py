@@ -87,9 +87,11 @@ def test_what_lies_there_is_what_would_lie_in_a_folder(tiny_model, tmp_path, the
     assert (found.row["class_name"], found.row["index"], found.is_same) == ("emu", 5, True)
 
 
-def test_datasets_opens_it_from_there(tiny_model, tmp_path, there):
+def test_datasets_opens_it_from_there(tiny_model, tmp_path, there, monkeypatch):
     import datasets
 
+    # Other tests turn the network off for the whole process; this server is on loopback.
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     datasets.disable_progress_bars()
     produce(order(tiny_model, there, counts=COUNTS, format="parquet"))
     data = datasets.load_dataset(
