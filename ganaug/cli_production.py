@@ -71,6 +71,7 @@ def produce(
     threads: int | None = None,
     precision: Literal["fp32", "fp16"] = "fp32",
     tensorrt: Flag = False,
+    cuda_graph: Flag = False,
     license: str = "unknown",  # noqa: A002 - what the option is called
     dry_run: Flag = False,
     config: ConfigFile = None,
@@ -124,6 +125,7 @@ def produce(
         threads: Threads of each call; nothing: measured.
         precision: fp16 halves the arithmetic on a GPU; refused where images differ by more than a level.
         tensorrt: Run through TensorRT, where ONNX Runtime and the machine have it.
+        cuda_graph: On a GPU, record the first call of ONNX Runtime and replay it; not for every network.
         license: Licence for the dataset card, in Hugging Face's words: cc-by-4.0, mit, other.
         dry_run: Tell what would be made, and stop.
         config: YAML file of settings of the run.
@@ -162,6 +164,7 @@ def produce(
         threads=_AUTO if threads is None else threads,
         precision=precision,
         tensorrt=tensorrt,
+        cuda_graph=cuda_graph,
         license=license,
     )
     _do(production, runner, dry_run=dry_run)

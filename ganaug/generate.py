@@ -45,6 +45,8 @@ class Generator:
         gpu: Number of the GPU, where there is one.
         precision: `fp32`, or `fp16` for arithmetic that a GPU does twice as fast.
         tensorrt: Run through TensorRT.
+        cuda_graph: On a GPU, record the first call of a batch size and replay it. For one batch size
+            alone; networks that have to go to the CPU in between cannot be recorded.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Generator:
         gpu: int = 0,
         precision: str = "fp32",
         tensorrt: bool = False,
+        cuda_graph: bool = False,
     ) -> None:
         if device not in {"auto", "cpu", "cuda"} or threads < 0 or batch < 1:
             raise SettingsError(
@@ -68,7 +71,7 @@ class Generator:
             )
         self.folder, self.card = folder, card
         self.device, self.threads, self.batch = device, threads, batch
-        self.gpu, self.precision, self.tensorrt = gpu, precision, tensorrt
+        self.gpu, self.precision, self.tensorrt, self.cuda_graph = gpu, precision, tensorrt, cuda_graph
         self._sessions: dict[tuple[int, str], Any] = {}
         self._locks: dict[int, threading.Lock] = {}
         self._calls: dict[tuple[str, int], BoundCall] = {}
@@ -84,6 +87,7 @@ class Generator:
         gpu: int = 0,
         precision: str = "fp32",
         tensorrt: bool = False,
+        cuda_graph: bool = False,
     ) -> Self:
         """Open a model by folder or by name.
 
@@ -97,6 +101,7 @@ class Generator:
             gpu: Number of the GPU, where there is one.
             precision: `fp32` or `fp16`.
             tensorrt: Run through TensorRT.
+            cuda_graph: On a GPU, record the first call and replay it.
 
         Raises:
             ModelError: There is no such model, or its card is damaged.
@@ -111,6 +116,7 @@ class Generator:
             gpu=gpu,
             precision=precision,
             tensorrt=tensorrt,
+            cuda_graph=cuda_graph,
         )
 
     @property
@@ -294,9 +300,11 @@ class Generator:
 
     def _open_as_asked(self, content: bytes, graph: GraphCard, name: str) -> Any:
         options: dict[str, Any] = {"device": self.device, "threads": self.threads, "gpu": self.gpu}
+        fast = {**options, "tensorrt": self.tensorrt, "cuda_graph": self.cuda_graph}
         if self.precision == "fp32":
-            return open_session(content, name=name, tensorrt=self.tensorrt, **options)
-        half = open_session(half_precision(content, name), name=name, tensorrt=self.tensorrt, **options)
+            return open_session(content, name=name, **fast)
+        # Compared first by a session of its own: one whose calls are recorded takes no other shapes.
+        half = open_session(half_precision(content, name), name=name, **options)
         z, exemplar = draw(0, self.card.class_id(graph.classes[0]), 0, BATCH, graph.z_dim)
         class_ids = [self.card.class_id(graph.classes[i % len(graph.classes)]) for i in range(BATCH)]
         feed = {"z": z, "class_id": np.array(class_ids), "exemplar": exemplar}
@@ -308,7 +316,7 @@ class Generator:
                 f"{name} in fp16 makes images that differ by up to {levels} grey levels, more than "
                 f"{MAX_FP16_LEVELS}; use --precision fp32"
             )
-        return half
+        return open_session(half_precision(content, name), name=name, **fast)
 
     def __getstate__(self) -> dict[str, Any]:
         # Sessions and locks do not pickle; the other process opens its own.

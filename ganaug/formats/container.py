@@ -60,7 +60,7 @@ class Format:
         pack: A shard, its images in order and the suffix of their encoding to files: path inside
             the production (with slashes) and content in pieces, some of them views of the
             images, so that nobody copies it to hash and write it. The images are n encoded
-            ones, or for `none` (n, H, W, C) uint8.
+            ones, or for `none` batches of them, each (b, H, W, C) uint8.
         where: A shard and the suffix to the path of each image's file, and its (n,) row there.
         members: The content of a file to its images in order, still encoded or as arrays.
         pattern: Which files it writes, relative to the production.

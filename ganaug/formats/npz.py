@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,32 +29,36 @@ class _Pieces(list[Chunk]):
         """Nothing waits here."""
 
 
-def _pack(shard: Shard, images: Images, _suffix: str) -> Iterator[tuple[str, list[Chunk]]]:
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "images": images,
-        "labels": np.full(len(shard), shard.class_id, np.int64),
-        "index": shard.index,
-        "class_names": np.array(shard.class_names, np.str_),
+def _pack(shard: Shard, batches: Sequence[Images], _suffix: str) -> Iterator[tuple[str, list[Chunk]]]:
+    arrays: dict[str, Sequence[npt.NDArray[Any]]] = {
+        "images": batches or [np.zeros((0, *shard.image_shape), np.uint8)],
+        "labels": [np.full(len(shard), shard.class_id, np.int64)],
+        "index": [shard.index],
+        "class_names": [np.array(shard.class_names, np.str_)],
     }
     pieces = _Pieces()
     with zipfile.ZipFile(pieces, "w") as archive:  # type: ignore[call-overload]
-        for name, array in arrays.items():
-            header, values = _npy(array)
+        for name, parts in arrays.items():
+            chunks = _npy(parts)
             # Its time is always 1980.
             member = zipfile.ZipInfo(f"{name}.npy")
-            member.file_size = len(header) + len(values)
+            member.file_size = sum(map(len, chunks))
             with archive.open(member, "w") as file:
-                file.write(header)
-                file.write(values)
+                for chunk in chunks:
+                    file.write(chunk)
     yield shard_path(shard, SUFFIX), pieces
 
 
-def _npy(array: npt.NDArray[Any]) -> tuple[bytes, memoryview]:
-    """Header and values of a .npy file."""
-    array = np.ascontiguousarray(array)
+def _npy(parts: Sequence[npt.NDArray[Any]]) -> list[Chunk]:
+    """Header and values of a .npy file of arrays one behind the other."""
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
-    return header.getvalue(), array.reshape(-1).view(np.uint8).data
+    shape = (sum(map(len, parts)), *parts[0].shape[1:])
+    descr = np.lib.format.dtype_to_descr(parts[0].dtype)
+    np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
+    return [
+        header.getvalue(),
+        *(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data for part in parts),
+    ]
 
 
 def _members(content: bytes) -> Iterator[Images]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ganaug.formats.container import DATA
@@ -19,13 +19,13 @@ class Mine:
         prefix: What the names of the class's shards begin with.
         part: Which part, from 0.
         parts: Of how many.
-        unit_names: Names of the shards that are wanted.
+        shards: Names of the shards that are wanted, and how many files each has.
     """
 
     prefix: str
     part: int
     parts: int
-    unit_names: Collection[str]
+    shards: Mapping[str, int]
 
     def has(self, unit: int) -> bool:
         """Whether a unit is one of this part's."""
@@ -44,7 +44,7 @@ def drop_shards(place: Place, pieces: Collection[str], mine: Mine) -> None:
         name = file.removesuffix(".parquet")
         number = name.removeprefix(mine.prefix)
         is_of_class = name != number and number.isdecimal()
-        if is_of_class and mine.has(int(number)) and name not in mine.unit_names:
+        if is_of_class and mine.has(int(number)) and name not in mine.shards:
             remove_shard(place, name)
 
 
@@ -58,20 +58,20 @@ def drop_unnamed(place: Place, folder: str, shard_images: int, mine: Mine) -> No
         mine: The class, the part and what is wanted.
     """
     is_per_image = folder != DATA
-    last, named = "", set[str]()
+    found: dict[str, list[str]] = {}
     for file in place.names(folder):
         stem = file.rpartition(".")[0]
         number = stem if is_per_image else stem.removeprefix(mine.prefix)
         if not number.isdecimal() or not (is_per_image or stem.startswith(mine.prefix)):
             continue
         unit = int(number) // shard_images if is_per_image else int(number)
-        if not mine.has(unit):
-            continue
-        name = f"{mine.prefix}{unit:05d}"
-        if name != last:
-            last, named = name, _files(place, name) if name in mine.unit_names else set()
-        if f"{folder}/{file}" not in named:
-            place.remove(f"{folder}/{file}")
+        if mine.has(unit):
+            found.setdefault(f"{mine.prefix}{unit:05d}", []).append(f"{folder}/{file}")
+    for name, files in found.items():
+        # As many as were written are those that were written.
+        if len(files) > mine.shards.get(name, 0):
+            for file in set(files) - _files(place, name):
+                place.remove(file)
 
 
 def remove_shard(place: Place, name: str) -> None:

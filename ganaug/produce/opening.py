@@ -76,6 +76,7 @@ def open_model(config: Production, model: Path | str, images: int) -> tuple[Gene
             gpu=gpu,
             precision=config.precision,
             tensorrt=config.tensorrt,
+            cuda_graph=config.cuda_graph,
         )
 
     def lanes(way: Way) -> GeneratedImages:

@@ -81,6 +81,8 @@ class Production(Section):
     """fp16 halves the arithmetic on a GPU; refused where its images differ by more than a level."""
     tensorrt: bool = False
     """Run through TensorRT, where ONNX Runtime and the machine have it."""
+    cuda_graph: bool = False
+    """On a GPU, record the first call of ONNX Runtime and replay it; not for every network."""
     license: str = "unknown"
     """Licence for the dataset card, in Hugging Face's words: `cc-by-4.0`, `mit`, `other`."""
 

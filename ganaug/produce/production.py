@@ -131,7 +131,7 @@ def _produce(
     tallies: dict[str, Tally] = {}
     with calm(screener), place.claimed(*(part_name(part, config.parts) for part in parts)):
         about = describe(config, source, layout, identity, orders)
-        sweeps = begin(place, about)
+        begin(place, about)
         before = 0
         for part in parts:
             stream = Stream(
@@ -146,7 +146,6 @@ def _produce(
                 batch=way.batch,
                 workers=way.workers,
                 progress=_after(progress, before, wanted),
-                sweeps=sweeps,
             )
             done = stream.run(shares[part])
             add(tallies, done)

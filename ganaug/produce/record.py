@@ -29,11 +29,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 _MAY_CHANGE = {"wanted", "models", "max_tries", "license", "model", "title"}
 """More images, or other words, do not make what is there another production."""
-
-
-_CHANGED = "unfinished, and changed on the way"
-_MAY_LEAVE = ("wanted", "max_tries")
-"""What makes other shards when it changes."""
+_DECIDE_SHARDS = ("wanted", "max_tries")
+"""What makes more, fewer or shorter shards of the same production."""
 
 
 def identity_of(config: Production, source: Source, screener: Screener | None, way: Way) -> dict[str, Any]:
@@ -76,12 +73,8 @@ def describe(
     }
 
 
-def begin(place: Place, about: Mapping[str, Any]) -> bool:
+def begin(place: Place, about: Mapping[str, Any]) -> None:
     """Say what is being made here, unless it is something else.
-
-    Returns:
-        Whether a call that was killed, and was to make other shards, may have left files here
-        that no manifest names.
 
     Raises:
         SettingsError: Another production lies here.
@@ -105,12 +98,9 @@ def begin(place: Place, about: Mapping[str, Any]) -> bool:
         raise SettingsError(
             [f"{place.address} has files in it and is not a production of ganaug; choose another --out"]
         )
-    is_open = old is not None and old.get("state") != "finished"
-    differs = old is None or any(old.get(key) != about[key] for key in _MAY_LEAVE)
-    is_changed = is_open and (differs or (old or {}).get("state") == _CHANGED)
-    if differs or not is_open:
-        write_json(place, PRODUCTION_FILE, {**about, "state": _CHANGED if is_changed else "unfinished"})
-    return is_changed
+    is_new = old is None or any(old.get(key) != about[key] for key in _DECIDE_SHARDS)
+    if is_new or (old or {}).get("state") == "finished":
+        write_json(place, PRODUCTION_FILE, {**about, "state": "unfinished"})
 
 
 def _other_models(old: Mapping[str, Any], about: Mapping[str, Any]) -> list[str]:
@@ -155,7 +145,7 @@ def all_parts(place: Place, parts: int, about: Mapping[str, Any]) -> dict[str, T
     total: dict[str, Tally] = {}
     for part in range(parts):
         tree = read_json(place, f".ganaug/{part_name(part, parts)}.json")
-        if tree is None or any(tree.get(key) != about[key] for key in _MAY_LEAVE):
+        if tree is None or any(tree.get(key) != about[key] for key in _DECIDE_SHARDS):
             return None
         add(total, {name: Tally.of(plain) for name, plain in tree["classes"].items()})
     return total

@@ -43,7 +43,9 @@ class Looks(Protocol):
     """What a screen sees of a batch; arrays with one entry per image."""
 
     code: npt.NDArray[np.int8]
-    cluster: npt.NDArray[np.int16]
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """What the manifest keeps of it, by column: all but the code."""
 
 
 class ClassScreen(Protocol):
@@ -92,7 +94,8 @@ class _ClassWork:
         self.order, self.address = order, address
         self.screen: ClassScreen | None = None
         self.tally = Tally(order.wanted, is_filled=not order.wanted)
-        self.unit_names: set[str] = set()
+        self.shards: dict[str, int] = {}
+        """Files of each shard that is wanted, by its name."""
 
 
 class _OpenUnit:
@@ -101,14 +104,14 @@ class _OpenUnit:
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
         self.tried = self.kept = 0
-        self.encoded: list[Future[Encoded]] = []
+        self.encoded: list[Encoded | Future[Encoded]] = []
         self.columns: dict[str, list[Any]] = {}
 
-    def add(self, columns: Mapping[str, Any], encoded: Future[Encoded] | None, kept: int) -> None:
-        """Append a batch."""
+    def add(self, columns: Mapping[str, Any], encoded: Encoded | Future[Encoded], kept: int) -> None:
+        """Append a batch, of which so many are kept, encoded or about to be."""
         for name, values in columns.items():
             self.columns.setdefault(name, []).append(values)
-        if encoded is not None:
+        if kept:
             self.encoded.append(encoded)
         self.tried += len(columns["index"])
         self.kept += kept
@@ -137,7 +140,6 @@ class Stream:
         batch: Images that are made at a time.
         workers: Threads that make, look and encode.
         progress: Told the images tried (or kept, with `until_kept`) and wanted.
-        sweeps: At the end, remove files that no manifest names.
     """
 
     def __init__(
@@ -154,13 +156,12 @@ class Stream:
         batch: int,
         workers: int,
         progress: Progress,
-        sweeps: bool = False,
     ) -> None:
         self._place, self._source, self._layout = place, source, layout
         self._screen, self._until_kept = screen, until_kept
         self._part, self._parts = part, parts
         self._identity, self._batch, self._workers = identity, batch, workers
-        self._progress, self._sweeps = progress, sweeps
+        self._progress = progress
         self._format = FORMATS[layout.format]
         self._pending: deque[tuple[_Job, Future[tuple[Images, Any, Encoded]]]] = deque()
         self._writes: deque[Future[None]] = deque()
@@ -174,6 +175,7 @@ class Stream:
             OutputError: The place cannot be written; what is finished stays.
         """
         self._works = [self._work(order) for order in orders]
+        self._done, self._wanted = 0, sum(work.tally.wanted for work in self._works)
         self._there = set(self._place.names(manifest.FOLDER))
         # Threads of their own: a writer waits for encoders, which must not wait for it.
         with (
@@ -207,13 +209,12 @@ class Stream:
         """Remove what a larger or another production left of a class."""
         order = work.order
         mine = leftovers.Mine(
-            class_prefix(order.class_id, order.class_name), self._part, self._parts, work.unit_names
+            class_prefix(order.class_id, order.class_name), self._part, self._parts, work.shards
         )
         leftovers.drop_shards(self._place, self._there, mine)
-        if self._sweeps:
-            probe = self._shard(work, mine.prefix, np.zeros(1, np.int64))
-            file = self._format.where(probe, self._layout.suffix)[0][0]
-            leftovers.drop_unnamed(self._place, file.rpartition("/")[0], self._layout.shard_images, mine)
+        probe = self._shard(work, mine.prefix, np.zeros(1, np.int64))
+        file = self._format.where(probe, self._layout.suffix)[0][0]
+        leftovers.drop_unnamed(self._place, file.rpartition("/")[0], self._layout.shard_images, mine)
 
     def _work(self, order: ClassOrder) -> _ClassWork:
         tree = {
@@ -242,7 +243,6 @@ class Stream:
                 # Its files may be more than those that are written now.
                 leftovers.remove_shard(self._place, unit.name)
             open_unit = _OpenUnit(unit)
-            work.unit_names.add(unit.name)
             for start in range(unit.start, unit.start + unit.count, self._batch):
                 if work.tally.is_filled:
                     return
@@ -277,13 +277,9 @@ class Stream:
             kept = kept[:lacking]
             tried = int(kept[-1]) + 1
             reasons = reasons[:tried]
-        stored: Future[Encoded] | None = None
-        if work.screen is None:
-            stored = Future()
-            stored.set_result(encoded)
-        elif len(kept):
-            stored = self._makers.submit(self._layout.encode, images[kept])
-        job.open_unit.add(self._columns(job, looks, reasons, kept, tried), stored, len(kept))
+        if work.screen is not None and len(kept):
+            encoded = self._makers.submit(self._layout.encode, images[kept])
+        job.open_unit.add(self._columns(job, looks, reasons, kept, tried), encoded, len(kept))
         tally.made += tried
         self._count(work, tried, len(kept), Counter(reasons[reasons != _KEPT].tolist()))
         if tally.is_filled or job.start + job.count == job.open_unit.unit.start + job.open_unit.unit.count:
@@ -295,9 +291,8 @@ class Stream:
         tally.kept += kept
         tally.rejected.update(rejected)
         tally.is_filled = (tally.kept if self._until_kept else tally.tried) >= tally.wanted
-        wanted = sum(one.tally.wanted for one in self._works)
-        done = sum(one.tally.kept if self._until_kept else one.tally.tried for one in self._works)
-        self._progress(done, wanted)
+        self._done += kept if self._until_kept else tried
+        self._progress(self._done, self._wanted)
 
     def _columns(
         self, job: _Job, looks: Any, reasons: npt.NDArray[Any], kept: npt.NDArray[np.int64], tried: int
@@ -312,13 +307,10 @@ class Stream:
         if origin is not None:
             columns["origin"] = np.array(origin, object)
         if looks is not None:
-            for name in ("right_label", "confidence", "realism", "real_distance", "nearest_real"):
-                columns[name] = getattr(looks, name)[:tried]
+            columns |= {name: values[:tried] for name, values in looks.columns().items()}
             # Only kept images are compared with later ones.
-            code, cluster = np.full(tried, None, object), np.full(tried, None, object)
-            code[kept] = [row.tobytes() for row in looks.code[kept]]
-            cluster[kept] = looks.cluster[kept]
-            columns |= {"code": code, "cluster": cluster}
+            columns["code"] = np.full(tried, None, object)
+            columns["code"][kept] = [row.tobytes() for row in looks.code[kept]]
         return columns
 
     def _close(self, work: _ClassWork, open_unit: _OpenUnit) -> None:
@@ -334,6 +326,7 @@ class Stream:
         is_kept = columns["kept"]
         shard = self._shard(work, unit.name, columns["index"][is_kept])
         digest, size, count = hashlib.sha256(), 0, 0
+        work.shards[unit.name] = 0
         if open_unit.kept:
             for name, chunks in self._format.pack(shard, self._stored(open_unit), self._layout.suffix):
                 self._place.write(name, chunks)
@@ -341,6 +334,7 @@ class Stream:
                     digest.update(chunk)
                     size += memoryview(chunk).nbytes
                 count += 1
+            work.shards[unit.name] = count
         files, rows = np.full(len(is_kept), None, object), np.full(len(is_kept), None, object)
         files[is_kept], rows[is_kept] = self._format.where(shard, self._layout.suffix)
         same = {
@@ -376,10 +370,8 @@ class Stream:
         )
 
     def _stored(self, open_unit: _OpenUnit) -> Encoded:
-        parts = [future.result() for future in open_unit.encoded]
-        if not self._layout.encoding:
-            return np.concatenate(parts)
-        return [content for part in parts for content in part]
+        parts = [part.result() if isinstance(part, Future) else part for part in open_unit.encoded]
+        return [content for part in parts for content in part] if self._layout.encoding else parts
 
     def _reuse(self, work: _ClassWork, unit: Unit) -> bool:
         """Take over a unit that was finished by an earlier call, if it is still what is wanted."""
@@ -405,11 +397,9 @@ class Stream:
         if not manifest.is_intact(self._place, piece, names):
             return False
         if work.screen is not None and piece.kept:
-            code = [code for code, is_kept in zip(table["code"], table["kept"], strict=True) if is_kept]
-            cluster = [number for number in table["cluster"] if number is not None]
-            work.screen.restore(
-                np.frombuffer(b"".join(code), np.int8).reshape(piece.kept, -1), np.array(cluster, np.int16)
-            )
-        work.unit_names.add(unit.name)
+            code = b"".join(one for one in table["code"] if one is not None)
+            cluster = np.array(table["cluster"], np.int16)[np.array(table["kept"])]
+            work.screen.restore(np.frombuffer(code, np.int8).reshape(piece.kept, -1), cluster)
+        work.shards[unit.name] = piece.files
         self._count(work, piece.tried, piece.kept, piece.rejected)
         return True

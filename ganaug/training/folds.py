@@ -9,7 +9,8 @@ import numpy as np
 from ganaug.arms import ARMS
 from ganaug.dataset import LabelledImages
 from ganaug.progress import Progress, silent
-from ganaug.screen.folds import Fold, assign_folds, sample_rows
+from ganaug.screen.folds import Fold, sample_rows
+from ganaug.split.folds import assign_folds
 from ganaug.training.classifier import auto_steps, fit, predict
 
 

@@ -25,6 +25,7 @@ from ganaug.arms import Arm, make_arm
 from ganaug.dataset import LabelledImages
 from ganaug.progress import Progress, in_parts
 from ganaug.scores import score
+from ganaug.split.folds import assign_folds
 from ganaug.training.contest import Entry, Ground, measure
 
 FOLDS, SEEDS = 3, 2
@@ -66,24 +67,6 @@ class Tuned:
             f"Chosen on {FOLDS} validation folds inside the training split, {SEEDS} seeds each: "
             f"{', and '.join(parts)}."
         )
-
-
-def folds(train: LabelledImages, *, seed: int = 0) -> list[Rows]:
-    """Row numbers of each fold: stratified by class, groups whole.
-
-    Args:
-        train: The real training images; `group` in the index where there are groups.
-        seed: Chooses the folds.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    groups = np.arange(len(train)).astype(str).astype(object)
-    if "group" in train.index:
-        given = train.index["group"].fillna("").astype(str).to_numpy(object)
-        groups = np.where(given == "", groups, "group " + given)
-    numbers = np.unique(groups.astype(str), return_inverse=True)[1]
-    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    return [held.astype(np.int64) for _, held in splitter.split(numbers, train.class_ids, numbers)]
 
 
 @dataclass(frozen=True)
@@ -173,8 +156,9 @@ def _uses(arms: Sequence[Arm], asks_share: bool, share: float) -> list[tuple[Arm
 def _validation(ground: Ground) -> list[Ground]:
     """The same ground with each fold in turn in the place of the test images."""
     found, likest = [], likest_real(ground.synthetic, ground.train)
-    for number, held in enumerate(folds(ground.train)):
-        kept = np.setdiff1d(np.arange(len(ground.train)), held)
+    fold_of = assign_folds(ground.train, FOLDS, seed=0)
+    for number in range(FOLDS):
+        held, kept = np.flatnonzero(fold_of == number), np.flatnonzero(fold_of != number)
         found.append(
             replace(
                 ground,

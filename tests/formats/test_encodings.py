@@ -159,7 +159,7 @@ def test_writing_images_loads_neither_torch_nor_pandas_nor_opencv():
         images = np.zeros((2, 8, 8, 3), np.uint8)
         shard = Shard("000-a-00000", 0, "a", ("a", "b"), np.arange(2), (8, 8, 3))
         for name in ("parquet", "webdataset", "npz"):
-            contents = images if name == "npz" else ENCODINGS["png"].encode(images, 90)
+            contents = [images] if name == "npz" else ENCODINGS["png"].encode(images, 90)
             list(FORMATS[name].pack(shard, contents, ".png"))
         print(*[name for name in ("torch", "pandas", "cv2") if name in sys.modules])
     """

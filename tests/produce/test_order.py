@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -237,12 +238,20 @@ def test_all_that_does_not_fit_together_is_said_at_once():
         assert problem in said
 
 
-def test_settings_that_fit_together_are_taken():
-    Production(part=3, parts=3)
-    Production(count=5, until_kept=True, screener=SCREENER)
-    Production(images="there", screener=SCREENER)
-    Production(count=5, mix={"cat": 1}, classes=("cat",))
-    Production(format="npz", encoding="auto")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"part": 3, "parts": 3},
+        {"count": 5, "until_kept": True, "screener": SCREENER},
+        {"images": Path("there"), "screener": SCREENER},
+        {"count": 5, "mix": {"cat": 1}, "classes": ("cat",)},
+        {"format": "npz", "encoding": "auto"},
+    ],
+    ids=str,
+)
+def test_settings_that_fit_together_are_taken(settings):
+    taken = Production(**settings)
+    assert {name: getattr(taken, name) for name in settings} == settings
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from pydantic import ValidationError
 from scipy.spatial.distance import cdist
@@ -15,7 +14,7 @@ from ganaug.config import ScreenConfig
 from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, ModelError
 from ganaug.screen import Screener, fit_screener
-from ganaug.screen.folds import Fold, assign_folds, sample_rows
+from ganaug.screen.folds import Fold, sample_rows
 
 RNG = np.random.default_rng(0)
 AUTO = ScreenConfig(quota=0.0)
@@ -214,32 +213,6 @@ def test_a_graph_that_is_no_classifier_is_refused(real: LabelledImages, tmp_path
     fit_screener(real, [good, for_others], [], PLAIN, tmp_path / "out")
     with pytest.raises(ModelError, match="not a graph of this kind"):
         Screener.open(tmp_path / "out")
-
-
-def test_folds_share_every_class_and_never_split_a_group() -> None:
-    class_ids = np.repeat([0, 1, 2], [60, 12, 3])
-    groups = [f"photo {number // 4}" for number in range(72)] + ["", "", ""]
-    index = pd.DataFrame({"class_id": class_ids, "group": groups})
-    train = LabelledImages(np.zeros((75, 8, 8, 1), np.uint8), index, ("a", "b", "c"))
-    fold_of = assign_folds(train, 3, seed=0)
-    assert pd.Series(fold_of[:72]).groupby(groups[:72]).nunique().max() == 1
-    for class_id in (0, 1, 2):
-        shares = np.bincount(fold_of[class_ids == class_id], minlength=3)
-        assert shares.max() - shares.min() <= 4
-        assert shares.min() > 0
-
-
-def test_a_class_that_is_one_group_is_dealt_image_by_image() -> None:
-    index = pd.DataFrame({"class_id": np.repeat([0, 1], [30, 9]), "group": ["x"] * 30 + ["y"] * 9})
-    train = LabelledImages(np.zeros((39, 8, 8, 1), np.uint8), index, ("a", "b"))
-    fold_of = assign_folds(train, 3, seed=0)
-    assert np.bincount(fold_of[30:]).tolist() == [3, 3, 3]
-
-
-def test_another_seed_deals_otherwise_and_the_same_seed_alike(real: LabelledImages) -> None:
-    first, again, other = (assign_folds(real, 3, seed) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
 
 
 def test_a_sample_has_every_image_of_the_rare_classes() -> None:

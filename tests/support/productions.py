@@ -73,6 +73,9 @@ class _Looks:
     cluster: npt.NDArray[np.int16]
     code: npt.NDArray[np.int8]
 
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        return {name: values for name, values in vars(self).items() if name != "code"}
+
 
 class SmallScreen:
     """Keeps images of a darker upper half that are like none kept before, and so many of each kind.

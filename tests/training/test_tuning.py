@@ -15,7 +15,7 @@ from ganaug.dataset import LabelledImages
 from ganaug.training import tuning
 from ganaug.training.arena import run_arena
 from ganaug.training.contest import Ground
-from ganaug.training.tuning import FOLDS, NOTHING, SEEDS, Tuned, asked_of, folds, tune
+from ganaug.training.tuning import FOLDS, NOTHING, SEEDS, Tuned, asked_of, tune
 
 BEST, OURS = "oversampling+albumentations", "oversampling+albumentations+synthetic"
 ARMS = (BEST, OURS, f"{OURS} first")
@@ -37,23 +37,6 @@ def blobs(counts, seed, groups=None):
 def ground(folder, synthetic=(0, 0, 9), **settings):
     config = EvaluateConfig(budget="standard", steps=2, **settings)
     return Ground(blobs([20, 20, 6], 0), blobs(synthetic, 1), blobs([8, 8, 8], 2), (2,), config, folder)
-
-
-def test_folds_are_stratified_and_every_image_is_held_out_once():
-    train = blobs([21, 12, 6], 0)
-    found = folds(train)
-    assert sorted(np.concatenate(found).tolist()) == list(range(39))
-    for held in found:
-        assert np.bincount(train.class_ids[held]).tolist() == [7, 4, 2]
-
-
-def test_folds_cut_no_group():
-    groups = [f"photo {row // 3}" if row < 30 else "" for row in range(39)]
-    train = blobs([21, 12, 6], 0, groups)
-    for held in folds(train):
-        own = {groups[row] for row in held} - {""}
-        others = {groups[row] for row in np.setdiff1d(np.arange(39), held)} - {""}
-        assert not own & others
 
 
 @pytest.fixture
