@@ -291,7 +291,7 @@ STANDARD = (
     "oversampling+albumentations+synthetic first",
     "oversampling+albumentations+synthetic only",
 )
-"""The arms of `evaluate.budget: standard`."""
+"""The arms of `evaluate.budget: standard` and `paper`."""
 ARMS = {name: make_arm(name) for name in (*STANDARD, "oversampling+albumentations+discriminator")}
 """The arms that the README lists; any other combination of parts can be named as well."""
 
@@ -300,7 +300,7 @@ def arm_names(config: EvaluateConfig) -> tuple[str, ...]:
     """The arms that are asked for, `auto` resolved."""
     if config.arms != "auto":
         return config.arms
-    return STANDARD if config.budget == "standard" else QUICK
+    return QUICK if config.budget == "quick" else STANDARD
 
 
 def find_arms(names: Collection[str]) -> list[Arm]:

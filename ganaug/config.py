@@ -356,15 +356,19 @@ class AssembleConfig(Section):
 class EvaluateConfig(Section):
     """How it is measured, on the locked real test split, whether synthetic images help."""
 
-    budget: Literal["quick", "standard"] = "quick"
+    budget: Literal["quick", "standard", "paper"] = "quick"
     """What `auto` means below. `quick`: three arms, 4 seeds, nothing tuned; `standard`: every cheap
     arm and every use of synthetic images, 5 seeds, augmentation and use of synthetic images tuned
-    on validation folds inside the training split."""
+    on validation folds inside the training split; `paper`: the same on 10 splits of the images, 3
+    seeds each."""
     arms: tuple[str, ...] | Literal["auto"] = "auto"
     """Ways of building the training set that are compared: parts joined by `+`, as
     `oversampling+albumentations+mixup`, or a function of your own, `package.module:function`."""
     seeds: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
     """Classifier seeds per arm; all arms share them, so that comparisons are paired."""
+    splits: PositiveInt | Literal["auto"] = "auto"
+    """Splits of the images into training and test; each after the first is a whole run of its own,
+    with other seeds, GANs and screen, in `splits/` of the run folder."""
     synthetic_share: Share | Literal["auto"] = "auto"
     """Share of a wanted class's draws that are synthetic, in the arms that mix them in; `auto` is
     0.25 or tuned."""
@@ -384,14 +388,19 @@ class EvaluateConfig(Section):
     @property
     def is_tuned(self) -> bool:
         """Whether `auto` settings are chosen on validation folds."""
-        return self.budget == "standard"
+        return self.budget != "quick"
 
     @property
     def chosen_seeds(self) -> int:
-        """Classifier seeds per arm, `auto` resolved."""
-        if self.seeds != "auto":
-            return self.seeds
-        return 5 if self.budget == "standard" else 4
+        """Classifier seeds per arm and split, `auto` resolved."""
+        return {"quick": 4, "standard": 5, "paper": 3}[self.budget] if self.seeds == "auto" else self.seeds
+
+    @property
+    def chosen_splits(self) -> int:
+        """Splits of the images, `auto` resolved."""
+        if self.splits != "auto":
+            return self.splits
+        return 10 if self.budget == "paper" else 1
 
 
 class PublishConfig(Section):

@@ -18,8 +18,8 @@ from ganaug.arms import Arm, find_arms
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import ClassIds, LabelledImages
 from ganaug.errors import SettingsError
-from ganaug.intervals import Difference, Floats, compare, units_of
-from ganaug.scores import matched_recall, score
+from ganaug.intervals import Difference, Floats, Measures, compare, units_of
+from ganaug.scores import matched_recall
 from ganaug.simultaneous import Comparison, compare_all
 from ganaug.visible import smallest_visible
 
@@ -63,8 +63,9 @@ class Verdict:
         smallest_visible: About the smallest difference of macro-F1 that these data can show.
         confidence: Level of the intervals.
         margin: A difference that is certainly smaller counts as none.
-        seeds: Classifier seeds per arm.
-        test_images: Real test images.
+        splits: Splits of the images, with a GAN each.
+        seeds: Classifier seeds per arm and split.
+        test_images: Real test images, each once.
         rare_test_images: Those of them that are of the wanted classes.
         measures: `macro_f1`, `rare_recall` and `rare_average_precision` of both arms.
         comparisons: Every other arm against `before`, with intervals that hold for all at once.
@@ -82,6 +83,7 @@ class Verdict:
     smallest_visible: float | None = None
     confidence: float = 0.95
     margin: float = 0.01
+    splits: int = 1
     seeds: int = 0
     test_images: int = 0
     rare_test_images: int = 0
@@ -100,11 +102,11 @@ class Arena:
     """All that was measured.
 
     Attributes:
-        scores: A row per arm and seed: `arm`, `seed`, `macro_f1`, `balanced_accuracy`,
+        scores: A row per split, arm and seed: `split`, `arm`, `seed`, `macro_f1`, `balanced_accuracy`,
             `rare_recall`, `rare_average_precision`, `rare_precision`, `calibration_error`,
             `head_recall`, `middle_recall`, `tail_recall`, `matched_rare_recall` (at the rare
             precision of the best arm without synthetic images, same seed), `seconds`.
-        per_class: A row per arm, seed and class: `arm`, `seed`, `class_id`, `class_name`,
+        per_class: A row per split, arm, seed and class: `split`, `arm`, `seed`, `class_id`, `class_name`,
             `recall`, `precision`, `average_precision`, `test_images`.
         verdict: The verdict.
     """
@@ -148,7 +150,8 @@ def judge(
 
     Args:
         probability: (S, N, K) per arm, one row per seed; the arms share their seeds.
-        test: The locked real test images.
+        test: The locked real test images. Those of several splits stand one after the other, with
+            `split_number` in the index, and `group` the same wherever an image stands.
         wanted: Class ids that the plan wants more of.
         config: Confidence and margin.
         arms: The arms of `probability`; None makes them of their names.
@@ -166,12 +169,9 @@ def judge(
         raise SettingsError(
             ["evaluate.arms: none is without synthetic images; add 'oversampling+albumentations'"]
         )
-    mean = {
-        name: float(np.mean([score(labels, one, wanted)["macro_f1"] for one in fits]))
-        for name, fits in probability.items()
-    }
+    groups, splits = _groups(test), _splits(test)
+    mean = _mean_macro_f1(probability, labels, splits)
     before = max(cheap, key=lambda name: mean[name])
-    groups = _groups(test)
 
     def compared(names: Sequence[str]) -> list[Comparison]:
         chosen = {name: probability[name] for name in names if name != before}
@@ -181,6 +181,7 @@ def judge(
             labels,
             synthetic=synthetic,
             groups=groups,
+            splits=splits,
             confidence=config.confidence,
         )
 
@@ -190,9 +191,10 @@ def judge(
         before,
         confidence=config.confidence,
         margin=config.margin,
+        splits=1 if splits is None else len(np.unique(splits)),
         seeds=len(probability[before]),
-        test_images=len(labels),
-        rare_test_images=int(np.isin(labels, list(wanted)).sum()),
+        test_images=len(_once(test)),
+        rare_test_images=int(np.isin(labels[_once(test)], list(wanted)).sum()),
         comparisons=tuple(compared(list(probability))),
         classes=tuple(_class_alone(class_id, test, config.confidence) for class_id in wanted),
     )
@@ -200,7 +202,7 @@ def judge(
         return blank
     after = chosen or max(synthetic, key=lambda name: mean[name])
     pair = probability[before], probability[after]
-    found = compare(*pair, labels, wanted, groups=groups, confidence=config.confidence)
+    found = compare(*pair, labels, wanted, groups=groups, splits=splits, confidence=config.confidence)
     n_tried = 1 if chosen else len(synthetic)
     if n_tried > 1:
         # The best of several was chosen on these test images: its interval allows for that.
@@ -221,8 +223,8 @@ def judge(
             for class_id in wanted
         ),
         notes=(
-            *_notes(before, len(cheap), n_tried, blank.seeds),
-            *_matched_note(labels, *pair, wanted),
+            *_notes(before, len(cheap), n_tried, blank),
+            *_matched_note(test, *pair, wanted),
         ),
     )
     return replace(judged, sentence=_sentence(judged, main))
@@ -241,10 +243,15 @@ def _sentence(verdict: Verdict, main: Difference) -> str:
         f"{_OPENINGS[verdict.verdict]}: {verdict.after!r} scores "
         f"{round(main.difference * 100, 1) + 0.0:+.1f} points of macro-F1 ({_percent(main.before)} to {_percent(main.after)}) against {verdict.before!r}, the best "
         f"arm without them ({verdict.confidence:.0%} interval {main.low * 100:+.1f} to "
-        f"{main.high * 100:+.1f}), over {verdict.seeds} classifier seeds on {verdict.test_images} real test "
+        f"{main.high * 100:+.1f}), over {_runs(verdict)} on {verdict.test_images} real test "
         f"images, of which {verdict.rare_test_images} are of the rare classes. The smallest difference that "
         f"these data can show is about {main.reach * 100:.1f} points."
     )
+
+
+def _runs(verdict: Verdict) -> str:
+    seeds = f"{verdict.seeds} classifier seeds"
+    return seeds if verdict.splits == 1 else f"{verdict.splits} splits of the images with {seeds} each,"
 
 
 def _nothing_sentence(nothing: str, before: str, mean: float) -> str:
@@ -256,6 +263,29 @@ def _nothing_sentence(nothing: str, before: str, mean: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{share * 100:.1f}"
+
+
+def _mean_macro_f1(
+    probability: Mapping[str, Floats], labels: ClassIds, splits: ClassIds | None
+) -> dict[str, float]:
+    """Of each arm, over seeds and splits."""
+    everything = np.ones((1, len(labels)), np.float32)
+    found = Measures(np.stack(list(probability.values())), labels, [], splits)(everything, ranked=False)
+    return dict(zip(probability, found["macro_f1"][0].mean(1).tolist(), strict=True))
+
+
+def _splits(test: LabelledImages) -> ClassIds | None:
+    """(N,) number of the split that each image was tested in; None for one split."""
+    if "split_number" not in test.index or test.index["split_number"].nunique() == 1:
+        return None
+    return test.index["split_number"].to_numpy(np.int64)
+
+
+def _once(test: LabelledImages) -> npt.NDArray[np.int64]:
+    """Rows of the test images, each once however many splits it was tested in."""
+    if _splits(test) is None:
+        return np.arange(len(test.index))
+    return np.flatnonzero(~test.index["path"].duplicated())
 
 
 def _groups(test: LabelledImages) -> list[str] | None:
@@ -272,11 +302,15 @@ def _units_in(test: LabelledImages, rows: npt.NDArray[np.int64]) -> int:
 def _class_alone(class_id: int, test: LabelledImages, confidence: float) -> WantedClass:
     """What a class's test images could show at best, where there is nothing to compare."""
     rows = np.flatnonzero(test.class_ids == class_id)
-    name, count = test.class_names[class_id], len(rows)
+    name, count = test.class_names[class_id], _count(test, class_id)
     if not count:
         return WantedClass(class_id, name, 0, None, None, f"{name}: no test images, so nothing can be seen.")
     visible = smallest_visible(_units_in(test, rows), confidence=confidence)
     return WantedClass(class_id, name, count, None, visible, f"{name}: {_visible_words(count, visible)}")
+
+
+def _count(test: LabelledImages, class_id: int) -> int:
+    return int((test.class_ids[_once(test)] == class_id).sum())
 
 
 def _visible_words(count: int, visible: float) -> str:
@@ -307,7 +341,7 @@ def wanted_class(
     if recall is None:
         return _class_alone(class_id, test, confidence)
     rows = np.flatnonzero(test.class_ids == class_id)
-    name, count = test.class_names[class_id], len(rows)
+    name, count = test.class_names[class_id], _count(test, class_id)
     units = _units_in(test, rows)
     turned = (after[:, rows].argmax(2) == class_id).mean(0) - (before[:, rows].argmax(2) == class_id).mean(0)
     # What turned beyond the gain itself turned both ways alike.
@@ -320,9 +354,11 @@ def wanted_class(
     return WantedClass(class_id, name, count, recall, visible, sentence)
 
 
-def _notes(before: str, n_cheap: int, n_synthetic: int, n_seeds: int) -> tuple[str, ...]:
+def _notes(before: str, n_cheap: int, n_synthetic: int, verdict: Verdict) -> tuple[str, ...]:
+    is_one = verdict.splits == 1
+    training = "training of the classifier" if is_one else "split, with GANs and classifiers of its own,"
     notes = [
-        "Each interval covers both what another training of the classifier and another draw of test "
+        f"Each interval covers both what another {training} and another draw of test "
         "images would have changed; both arms are compared on the same seeds and images.",
         "The verdict is about macro-F1: recall alone can be bought by naming rare classes more often, "
         "so average precision, which does not depend on that, stands beside it.",
@@ -337,14 +373,24 @@ def _notes(before: str, n_cheap: int, n_synthetic: int, n_seeds: int) -> tuple[s
             f"The best of {n_synthetic} arms with synthetic images is reported; its interval is wide enough "
             "to hold for all of them at once (max-T), so that trying many does not make one seem to help."
         )
-    if n_seeds < 4:
-        notes.append(f"{n_seeds} seeds say little about the noise of training; 4 or more say more.")
+    if is_one and verdict.seeds < 4:
+        notes.append(f"{verdict.seeds} seeds say little about the noise of training; 4 or more say more.")
+    if not is_one and verdict.splits < 5:
+        notes.append(f"{verdict.splits} splits say little about other splits; 5 or more say more.")
     return tuple(notes)
 
 
-def _matched_note(labels: ClassIds, before: Floats, after: Floats, wanted: Sequence[int]) -> list[str]:
+def _matched_note(test: LabelledImages, before: Floats, after: Floats, wanted: Sequence[int]) -> list[str]:
     """Rare recall of both arms at one operating point."""
-    means = [float(np.mean(matched_recall(labels, arm, before, wanted))) for arm in (before, after)]
+    splits = _splits(test)
+    numbers = np.zeros(len(test.index), np.int64) if splits is None else splits
+    means = []
+    for arm in (before, after):
+        found = []
+        for number in np.unique(numbers):
+            rows = np.flatnonzero(numbers == number)
+            found += matched_recall(test.class_ids[rows], arm[:, rows], before[:, rows], wanted)
+        means.append(float(np.mean(found)))
     if np.isnan(means).any():
         return []
     return [

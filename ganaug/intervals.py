@@ -3,6 +3,9 @@
 Two things make a measured difference uncertain: another training would give another
 classifier, and another draw of test images another score. The interval covers both. Seeds are
 paired between the arms; test images are resampled within class, or in whole groups.
+
+Where images were split several times, another training is one on another split, GAN and all, and an
+image that was tested in several splits is drawn once for all of them.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class _Resampled:
-    """One measure of both arms: (2, S) as observed, (B, 2, S) with test images resampled."""
+    """One measure of both arms: (2, R) as observed, (B, 2, R) with test images resampled."""
 
     observed: Doubles
     resamples: Doubles
@@ -66,17 +69,19 @@ def compare(
     wanted: Sequence[int],
     *,
     groups: Sequence[str] | None = None,
+    splits: ClassIds | None = None,
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Difference]:
     """Compare two arms on the same test images and seeds.
 
-    The interval is a hierarchical bootstrap of the mean difference over seeds. Test images are
-    resampled within class, in units. Resampling a handful of seeds the same way shows too little
-    of their spread (four seeds have only 35 different resamples), so what other seeds would have
-    given is drawn from Student's t, with the spread of
-    the paired differences. The interval is never narrower than if one image of each class had
+    The interval is a hierarchical bootstrap of the mean difference over seeds, or over splits where
+    there are several. Test images are resampled within class, in units. Resampling a handful of seeds
+    the same way shows too little of their spread (four seeds have only 35 different resamples), so
+    what others would have given is drawn from Student's t, with the spread of the paired differences.
+    Of several splits that spread holds the choice of test images too, which therefore counts twice:
+    the interval is rather too wide than too narrow. It is never narrower than if one image of each class had
     turned out otherwise: that two arms agree on each of 12 images does not show that they agree.
     For recalls, which hang on the few images that the arms call differently, that image is added
     to the spread: without it arms that are alike are told apart up to 13 times in 100 at 95 %.
@@ -87,6 +92,8 @@ def compare(
         labels: (N,) true class ids.
         wanted: Class ids over which recall and average precision are averaged.
         groups: (N,) group of each image; empty means one of its own. Groups are resampled whole.
+        splits: (N,) number of the split that each image was tested in; an image that was tested in
+            several stands there as often, under one group. None for one split.
         confidence: Level of the intervals.
         resamples: Bootstrap resamples; average precision takes at most 500.
         seed: Chooses the resamples.
@@ -97,6 +104,7 @@ def compare(
 
     Source:
         Bootstrap within strata and of whole groups: Davison & Hinkley 1997, chapters 3.2, 3.8.
+        Splits and images as crossed factors, each resampled: Owen 2007, arXiv:0711.1146.
         One more image that differs, for paired proportions: Agresti & Min 2005, Simple improved
         confidence intervals for comparing matched proportions, Statistics in Medicine 24.
     """
@@ -105,7 +113,7 @@ def compare(
     rare = [class_id for class_id in wanted if counts[class_id]]
     units = units_of(labels, groups)
     fits = np.stack([before, after])
-    found = _resample(fits, labels, rare, units, resamples, rng)
+    found = _resample(Measures(fits, labels, rare, splits), units, resamples, rng)
     return {name: _interval(measure, confidence, rng) for name, measure in found.items()}
 
 
@@ -132,38 +140,22 @@ def unit_weights(
 
 
 def _resample(
-    fits: Floats,
-    labels: ClassIds,
-    rare: list[int],
-    units: npt.NDArray[np.int64],
-    resamples: int,
-    rng: np.random.Generator,
+    measures: Measures, units: npt.NDArray[np.int64], resamples: int, rng: np.random.Generator
 ) -> dict[str, _Resampled]:
-    """Every measure of every fit (2, S, N, K), as observed and under resampled images."""
-    n_arms, n_seeds, _, n_classes = fits.shape
-    flat = fits.reshape(n_arms * n_seeds, len(labels), n_classes)
-    counter = Counter(flat.argmax(2), labels, n_classes, rare)
-    ranker = _Ranker(flat, labels, rare)
+    """Every measure of both arms, as observed and under resampled images."""
+    labels, rare = measures.labels, measures.rare
     units_of_class = [np.unique(units[labels == class_id]) for class_id in np.unique(labels)]
-    plain = np.ones((1, len(labels)), np.float32)
-    observed = counter(plain) | ranker(plain)
+    observed = measures(np.ones((1, len(labels)), np.float32))
     parts: dict[str, list[Doubles]] = {name: [] for name in observed}
     for start in range(0, resamples, _CHUNK):
         count = min(_CHUNK, resamples - start)
         weights = unit_weights(units_of_class, int(units.max()) + 1, count, rng)[:, units]
-        values = counter(weights) | (ranker(weights) if start < _RANKED_RESAMPLES else {})
-        for name, value in values.items():
+        for name, value in measures(weights, ranked=start < _RANKED_RESAMPLES).items():
             parts[name].append(value)
-    shape = (n_arms, n_seeds)
-    floors = floors_of(np.bincount(labels, minlength=n_classes), rare)
+    floors = floors_of(measures.counts(units), rare)
     return {
-        name: _Resampled(
-            observed[name].reshape(shape),
-            np.concatenate(parts[name]).reshape(-1, *shape),
-            floors[name],
-            "recall" in name,
-        )
-        for name in observed
+        name: _Resampled(values[0], np.concatenate(parts[name]), floors[name], "recall" in name)
+        for name, values in observed.items()
     }
 
 
@@ -178,7 +170,47 @@ def floors_of(counts: npt.NDArray[np.int64], rare: list[int]) -> dict[str, float
     return floors
 
 
-class Counter:
+class Measures:
+    """Every measure of A arms under image weights: of each seed, or of each split where there are several.
+
+    Args:
+        fits: (A, S, N, K) probabilities, one row per arm and seed.
+        labels: (N,) true class ids.
+        rare: Class ids over which recall and average precision are averaged; all have test images.
+        splits: (N,) number of each image's split; None for one.
+    """
+
+    def __init__(
+        self, fits: Floats, labels: ClassIds, rare: list[int], splits: ClassIds | None = None
+    ) -> None:
+        self.labels, self.rare, self.shape = labels, rare, fits.shape[:2]
+        self.parts: list[tuple[npt.NDArray[np.int64], _Counter, _Ranker]] = []
+        numbers = np.zeros(len(labels), np.int64) if splits is None else splits
+        flat = fits.reshape(-1, *fits.shape[2:])
+        for number in np.unique(numbers):
+            rows = np.flatnonzero(numbers == number)
+            own, truth = flat[:, rows], labels[rows]
+            counter = _Counter(own.argmax(2), truth, fits.shape[3], rare)
+            self.parts.append((rows, counter, _Ranker(own, truth, rare)))
+
+    def counts(self, units: npt.NDArray[np.int64]) -> ClassIds:
+        """(K,) test images of each class; one that was tested in several splits counts once."""
+        rows = np.unique(units, return_index=True)[1] if len(self.parts) > 1 else np.arange(len(self.labels))
+        return np.bincount(self.labels[rows], minlength=int(self.labels.max()) + 1).astype(np.int64)
+
+    def __call__(self, weights: Floats, *, ranked: bool = True) -> dict[str, Doubles]:
+        """(B, A, R) of each measure for (B, N) weights; R is seeds, or splits where there are several."""
+        found = []
+        for rows, counter, ranker in self.parts:
+            own = np.ascontiguousarray(weights[:, rows])
+            values = counter(own) | (ranker(own) if ranked else {})
+            found.append({name: value.reshape(-1, *self.shape) for name, value in values.items()})
+        if len(found) == 1:
+            return found[0]
+        return {name: np.stack([part[name].mean(2) for part in found], axis=2) for name in found[0]}
+
+
+class _Counter:
     """Macro-F1 and recalls of F fits under image weights, from confusion counts."""
 
     def __init__(self, predicted: ClassIds, labels: ClassIds, n_classes: int, rare: list[int]) -> None:

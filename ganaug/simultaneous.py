@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ganaug.dataset import ClassIds
-from ganaug.intervals import Counter, Doubles, Floats, floors_of, unit_weights, units_of
+from ganaug.intervals import Doubles, Floats, Measures, floors_of, unit_weights, units_of
 
 _CHUNK = 100
 
@@ -48,6 +49,7 @@ def compare_all(
     *,
     synthetic: Sequence[str] = (),
     groups: Sequence[str] | None = None,
+    splits: ClassIds | None = None,
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
@@ -55,8 +57,8 @@ def compare_all(
     """Compare the macro-F1 of many arms with one, on the same test images and seeds.
 
     As `intervals.compare` does, test images are resampled within class and in units, and what
-    other seeds would have given is drawn from Student's t with the spread of the paired
-    differences, here that of all arms together; no difference is taken to be surer than if one
+    other seeds (or splits, where there are several) would have given is drawn from Student's t with
+    the spread of the paired differences, here that of all arms together; no difference is taken to be surer than if one
     image of each class had turned out otherwise.
 
     Args:
@@ -65,6 +67,7 @@ def compare_all(
         labels: (N,) true class ids.
         synthetic: Names of the arms that take synthetic images.
         groups: (N,) group of each image; empty means one of its own.
+        splits: (N,) number of each image's split; None for one.
         confidence: Probability that all intervals hold.
         resamples: Bootstrap resamples.
         seed: Chooses the resamples.
@@ -75,19 +78,21 @@ def compare_all(
     if not arms:
         return []
     rng = np.random.default_rng(seed)
-    observed, resampled = _macro_f1([before, *arms.values()], labels, groups, resamples, rng)
-    gaps = observed[1:] - observed[0]  # (M, S)
-    centres, n_seeds = gaps.mean(1), gaps.shape[1]
+    units = units_of(labels, groups)
+    measures = Measures(np.stack([before, *arms.values()]), labels, [], splits)
+    observed, resampled = _macro_f1(measures, units, resamples, rng)
+    gaps = observed[1:] - observed[0]  # (M, R)
+    centres, n_runs = gaps.mean(1), gaps.shape[1]
     moved = (resampled[:, 1:] - resampled[:, :1]).mean(2)  # (B, M)
     spread = moved - moved.mean(0)
     variance = spread.var(0)
-    if n_seeds > 1:
+    if n_runs > 1:
         own = gaps - centres[:, None]
-        normal = rng.standard_normal((resamples, n_seeds)) @ own.T / np.sqrt(n_seeds * (n_seeds - 1))
+        normal = rng.standard_normal((resamples, n_runs)) @ own.T / np.sqrt(n_runs * (n_runs - 1))
         # One divisor for all arms makes the draws a multivariate t.
-        spread = spread + normal / np.sqrt(rng.chisquare(n_seeds - 1, (resamples, 1)) / (n_seeds - 1))
-        variance = variance + gaps.var(1, ddof=1) / n_seeds
-    floor = floors_of(np.bincount(labels, minlength=before.shape[2]), [])["macro_f1"]
+        spread = spread + normal / np.sqrt(rng.chisquare(n_runs - 1, (resamples, 1)) / (n_runs - 1))
+        variance = variance + gaps.var(1, ddof=1) / n_runs
+    floor = floors_of(measures.counts(units), [])["macro_f1"]
     error = np.maximum(np.sqrt(variance), floor)
     largest = (np.abs(spread) / error).max(1)
     reach = np.maximum(np.quantile(largest, confidence), _normal_quantile(confidence)) * error
@@ -110,23 +115,15 @@ def _normal_quantile(confidence: float) -> float:
 
 
 def _macro_f1(
-    fits: Sequence[Floats],
-    labels: ClassIds,
-    groups: Sequence[str] | None,
-    resamples: int,
-    rng: np.random.Generator,
+    measures: Measures, units: npt.NDArray[np.int64], resamples: int, rng: np.random.Generator
 ) -> tuple[Doubles, Doubles]:
-    """Macro-F1 (A, S) as observed and (B, A, S) with test images resampled, the same for all arms."""
-    n_seeds, n_images, n_classes = fits[0].shape
-    guesses = np.concatenate([fit.argmax(2) for fit in fits])
-    counter = Counter(guesses, labels, n_classes, [])
-    units = units_of(labels, groups)
+    """Macro-F1 (A, R) as observed and (B, A, R) with test images resampled, the same for all arms."""
+    labels = measures.labels
     units_of_class = [np.unique(units[labels == class_id]) for class_id in np.unique(labels)]
-    shape = (len(fits), n_seeds)
-    observed = counter(np.ones((1, n_images), np.float32))["macro_f1"].reshape(shape)
+    observed = measures(np.ones((1, len(labels)), np.float32))["macro_f1"][0]
     parts = []
     for start in range(0, resamples, _CHUNK):
         count = min(_CHUNK, resamples - start)
         weights = unit_weights(units_of_class, int(units.max()) + 1, count, rng)[:, units]
-        parts.append(counter(weights)["macro_f1"])
-    return observed, np.concatenate(parts).reshape(-1, *shape)
+        parts.append(measures(weights)["macro_f1"])
+    return observed, np.concatenate(parts)

@@ -23,7 +23,7 @@ from ganaug.config import Config
 from ganaug.dataset import Images, LabelledImages
 from ganaug.errors import ModelError, RunFolderError, TooManyUnreadableError
 from ganaug.plan import BalancePlan, ClassPlan
-from ganaug.progress import Progress, silent
+from ganaug.progress import Progress, in_parts, silent
 from ganaug.run import Job, Outcome, RunFolder, Step, perform, writing
 from ganaug.screen import SCREENER
 
@@ -340,12 +340,16 @@ def load_synthetic(run: RunFolder) -> LabelledImages:
 
 
 def _evaluate(job: Job) -> dict[str, Any]:
+    from ganaug.further_splits import further_splits
     from ganaug.split import load_split
     from ganaug.training.arena import run_arena
     from ganaug.training.device import resolve_device
 
     run, config = job.run, job.run.config
     data = load_split(run.path("split"))
+    n_further = config.evaluate.chosen_splits - 1
+    further, own = in_parts(job.progress, [n_further, 1])
+    others = further_splits(run, n_further, further)
     arena = run_arena(
         data.part("train"),
         load_synthetic(run),
@@ -355,7 +359,8 @@ def _evaluate(job: Job) -> dict[str, Any]:
         job.out,
         discriminator=run.path("train", "base"),
         device=resolve_device(config.device),
-        progress=job.progress,
+        others=others,
+        progress=own,
     )
     return {"verdict": arena.verdict.verdict, "sentence": arena.verdict.sentence}
 

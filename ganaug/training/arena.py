@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ganaug.arms import Arm, arm_names, find_arms
+from ganaug.arms import Arm, arm_names, find_arms, make_arm
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, SettingsError
 from ganaug.evaluate import Arena, judge
+from ganaug.pooled import PER_CLASS_FILE, SCORES_FILE, SplitResult, pool, tables
 from ganaug.progress import Progress, in_parts, silent
 from ganaug.scores import matched_recall, score, score_classes
 from ganaug.training.contest import Entry, Ground, measure
@@ -35,6 +36,7 @@ def run_arena(
     *,
     discriminator: Path | None = None,
     device: str = "cpu",
+    others: Sequence[SplitResult] = (),
     progress: Progress = silent,
 ) -> Arena:
     """Train every arm with every seed, score them on real test images and give the verdict.
@@ -47,12 +49,13 @@ def run_arena(
         test: The locked real test images.
         wanted: Class ids that the plan wants more of.
         config: Arms, seeds and how they are trained.
-        folder: Gets `scores.parquet`, `per_class.parquet`, `predictions.npz` (`probability`
+        folder: Gets `scores.parquet`, `per_class.parquet`, `predictions.npz` (of this split; `probability`
             (arms, seeds, N, K) float16, `labels`, `arms`, `seeds`) and `verdict.json`;
             `recipe/`, the training set that did best, for use without ganaug; and `fits/`, from
             which a killed run goes on.
         discriminator: Folder of the base GAN, for arms that start from its discriminator.
         device: `cpu` or `cuda`; on a GPU one classifier is trained at a time, in this process.
+        others: What the same arms gave on other splits of the images; the verdict is about all.
         progress: Told of the images trained on, over all fits.
 
     Raises:
@@ -77,7 +80,7 @@ def run_arena(
         tuned = tune(ground, asked, tuned, first)
     entries = [Entry(arm, tuned.share, tuned.strength) for arm in arms]
     by_arm = measure(ground, entries, config.chosen_seeds, second)
-    arena = _finish(by_arm, arms, ground, tuned)
+    arena = _finish(by_arm, arms, ground, tuned, others)
     _write_winner(
         next(entry for entry in entries if entry.arm.name == winner_of(arena.verdict)), arena, ground
     )
@@ -125,22 +128,34 @@ def _usable_arms(ground: Ground) -> list[Arm]:
 
 
 def _finish(
-    by_arm: Mapping[str, list[tuple[Floats, float]]], arms: Sequence[Arm], ground: Ground, tuned: Tuned
+    by_arm: Mapping[str, list[tuple[Floats, float]]],
+    arms: Sequence[Arm],
+    ground: Ground,
+    tuned: Tuned,
+    others: Sequence[SplitResult],
 ) -> Arena:
-    """Score the fits, judge, and write what the folder is to hold."""
+    """Score the fits, judge them together with other splits, and write what the folder is to hold."""
     test, folder = ground.test, ground.folder
     stacked = {arm: np.stack([one for one, _ in fits]) for arm, fits in by_arm.items()}
     has_synthetic = len(ground.synthetic) > 0
     nothing = (
         "no arm with synthetic images was asked for" if has_synthetic else "no synthetic images were kept"
     )
+    own = SplitResult(test.index, stacked, pd.DataFrame(), pd.DataFrame())
+    without = {arm.name: _without_synthetic(arm) for arm in arms if arm.has_synthetic}
+    pooled = pool([own, *others], test.class_names, without)
     verdict = judge(
-        stacked, test, ground.wanted, ground.config, arms=arms, nothing=nothing, chosen=tuned.arm or ""
+        pooled.probability,
+        pooled.test,
+        ground.wanted,
+        ground.config,
+        arms=[arm for arm in arms if arm.name in pooled.probability],
+        nothing=nothing,
+        chosen="" if others else tuned.arm or "",
     )
-    if tuned.scores:
-        verdict = replace(verdict, notes=(*verdict.notes, tuned.note))
-    labels, scores, tables = test.class_ids, [], []
-    train_counts = ground.train.counts()
+    verdict = replace(verdict, notes=(*verdict.notes, *pooled.notes, *([tuned.note] if tuned.scores else [])))
+    scores, tables_ = [], []
+    labels, train_counts = test.class_ids, ground.train.counts()
     for arm, fits in by_arm.items():
         matched = matched_recall(labels, stacked[arm], stacked[verdict.before], ground.wanted)
         for seed, (probability, seconds) in enumerate(fits):
@@ -149,17 +164,17 @@ def _finish(
                 {"arm": arm, "seed": seed, **values, "matched_rare_recall": matched[seed], "seconds": seconds}
             )
             table = score_classes(labels, probability, test.class_names)
-            tables.append(table.assign(arm=arm, seed=seed)[["arm", "seed", *table.columns]])
-    arena = Arena(pd.DataFrame(scores), pd.concat(tables, ignore_index=True), verdict)
-    arena.scores.to_parquet(folder / "scores.parquet", index=False)
-    arena.per_class.to_parquet(folder / "per_class.parquet", index=False)
-    np.savez_compressed(
-        folder / "predictions.npz",
-        probability=np.stack(list(stacked.values())).astype(np.float16),
-        labels=labels,
-        arms=np.array(list(stacked)),
-        seeds=np.arange(ground.config.chosen_seeds),
-    )
+            tables_.append(table.assign(arm=arm, seed=seed)[["arm", "seed", *table.columns]])
+    own = replace(own, scores=pd.DataFrame(scores), per_class=pd.concat(tables_, ignore_index=True))
+    own.save(folder)
+    arena = Arena(*tables([own, *others]), verdict)
+    arena.scores.to_parquet(folder / SCORES_FILE, index=False)
+    arena.per_class.to_parquet(folder / PER_CLASS_FILE, index=False)
     text = json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False)
     (folder / "verdict.json").write_text(text, encoding="utf-8")
     return arena
+
+
+def _without_synthetic(arm: Arm) -> str:
+    """Name of the arm that this one is without its synthetic images; its own where it has no parts."""
+    return "+".join(part for part in arm.name.split("+") if not make_arm(part).has_synthetic) or "real"

@@ -49,7 +49,7 @@ def test_the_arena_leaves_scores_predictions_and_a_verdict(tmp_path):
     found = arena(tmp_path, progress=lambda done, total: told.append((done, total)))
     scores = pd.read_parquet(tmp_path / "scores.parquet")
     assert list(scores.columns) == [
-        *("arm", "seed", "macro_f1", "balanced_accuracy", "rare_recall", "rare_average_precision"),
+        *("split", "arm", "seed", "macro_f1", "balanced_accuracy", "rare_recall", "rare_average_precision"),
         *("rare_precision", "calibration_error", "head_recall", "middle_recall", "tail_recall"),
         *("matched_rare_recall", "seconds"),
     ]

@@ -1,0 +1,43 @@
+"""Further splits of a run's images: the same run again, on other test images and with other seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ganaug.config import Config
+from ganaug.pooled import SplitResult
+from ganaug.progress import Progress, in_parts, silent
+from ganaug.run import RunFolder, perform
+from ganaug.split import load_split
+from ganaug.steps import STEPS, parts
+
+_STEPS = {"split": 2, "plan": 1, "train": 500, "export": 20, "produce": 20, "screen": 30, "evaluate": 427}
+"""The steps that a further split needs, and about what share of its time each takes, in thousandths."""
+
+
+def further_splits(run: RunFolder, count: int, progress: Progress = silent) -> list[SplitResult]:
+    """The same run on further splits of the images, each a run folder in `splits/` of this one.
+
+    Split k has all seeds of the run plus k: other test images, other images where classes are cut
+    for a trial, other GANs, another screen. What is done already is not done again.
+    """
+    found = []
+    for number, whole in enumerate(in_parts(progress, [1000] * count), start=1):
+        folder = run.folder / "splits" / str(number)
+        other = RunFolder.create(folder, _config_of(run.config, folder, number), run.fingerprint)
+        for step, part in zip(_STEPS, in_parts(whole, list(_STEPS.values())), strict=True):
+            own = parts(other, step)
+            for name, share in zip(own, in_parts(part, [1000] * len(own)), strict=True):
+                perform(other, STEPS[step], name, share)
+        index = load_split(other.path("split")).index
+        found.append(SplitResult.load(other.path("evaluate"), index[index["split"] == "test"]))
+    return found
+
+
+def _config_of(config: Config, folder: Path, number: int) -> Config:
+    tree = config.model_dump()
+    tree["run_dir"] = folder
+    tree["evaluate"]["splits"] = 1
+    for section in ("split", "train", "produce"):
+        tree[section]["seed"] += number
+    return Config.model_validate(tree)

@@ -1,0 +1,267 @@
+"""What synthetic images gain over the best that one would have done otherwise, and what the gate makes of it.
+
+    python tests/benchmarks/gains.py --cells digits-5 digits-10 --data ../data --runs runs/gains
+    python tests/benchmarks/gains.py --table
+
+A cell is a dataset with classes cut to few images. Each of its splits is a whole run: GANs, screen and
+classifiers with seeds of their own, scored on that split's locked test images. Printed is the best arm with
+synthetic images against the best without, over all splits, with intervals as `ganaug evaluate` gives them.
+
+Then the gate, split by split: it decides on one half of the test images (whole groups together), as
+`ganaug publish` would, and what it lets through is measured on the other half, against the arm that was the
+best without synthetic images on the first. A cell that is done is a line of `--out` and is not done again;
+a killed one goes on. Settings were chosen on splits from 100 on; report on splits below 100.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ganaug import steps
+from ganaug.arms import find_arms
+from ganaug.config import Config, load
+from ganaug.dataset import LabelledImages
+from ganaug.evaluate import judge
+from ganaug.intervals import Difference, compare
+from ganaug.pooled import SplitResult
+from ganaug.run import RunFolder, perform
+from ganaug.training.winner import winner_of
+
+CELLS: dict[str, dict[str, Any]] = {
+    "digits-5": {"split.keep": {"3": 5, "5": 5, "8": 5}, "split.test_share": 0.5},
+    "digits-10": {"split.keep": {"3": 10, "5": 10, "8": 10}, "split.test_share": 0.5},
+    "blood-cells-20": {
+        "data.path": "blood-cells.zip",
+        "data.size": "32",
+        "data.group_pattern": "^(.*)-",
+        "split.keep": {"RBC": 600, "WBC": 20, "Platelets": 20},
+        "plan.target": 200,
+    },
+    "cifar10-75": {
+        "data.path": "cifar10",
+        "split.near_duplicates": False,
+        "split.keep": {"cat": 75, "ship": 75},
+        "plan.target": 300,
+    },
+    "cifar10-lt-100": {
+        "data.path": "cifar10",
+        "split.near_duplicates": False,
+        "split.long_tail": 100.0,
+        "plan.target": 200,
+    },
+}
+CHEAP = (
+    "oversampling+albumentations",
+    "oversampling+albumentations+mixup",
+    "oversampling+albumentations+cutmix",
+    "logit adjustment+albumentations",
+    "deferred re-weighting+albumentations",
+)
+ARMS = (*CHEAP, "oversampling+albumentations+synthetic")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the gate did on one split, on the half of the test images that it had not seen.
+
+    Attributes:
+        verdict: On the half that it decided on.
+        shipped: Whether synthetic images were let through.
+        gated: Macro-F1 of what the user has then, less that of the best arm without synthetic images.
+        ungated: The same, had the synthetic images been used anyway.
+    """
+
+    verdict: str
+    shipped: bool
+    gated: Difference
+    ungated: Difference
+
+
+def main() -> None:
+    """Run the cells that were asked for, or print the table of those that are done."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=["digits-5"])
+    parser.add_argument("--splits", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first split")
+    parser.add_argument("--seeds", type=int, default=2, help="classifier seeds per split")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets")
+    parser.add_argument("--runs", type=Path, default=Path("runs/gains"))
+    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--set", nargs="*", default=[], help="further settings, as train.steps=500")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("gains.jsonl"))
+    parser.add_argument("--table", action="store_true", help="print what is done, and do nothing")
+    asked = parser.parse_args()
+    if not asked.table:
+        for cell in asked.cells:
+            row = measure(cell, asked)
+            with asked.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(line(row))
+    rows = [json.loads(text) for text in asked.out.read_text().splitlines()] if asked.out.is_file() else []
+    print(table(rows))
+
+
+def measure(cell: str, asked: argparse.Namespace) -> dict[str, Any]:
+    """One cell: all its splits, put together and through the gate one by one."""
+    config = config_of(cell, asked)
+    run = steps.open_run(config)
+    for step in ("split", "plan", "train", "export", "produce", "screen"):
+        steps.do(run, step)
+    folder = perform(run, steps.STEPS["evaluate"], "", progress=tell).folder
+    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    folders = [run, *(RunFolder.open(run.folder / "splits" / str(k)) for k in range(1, asked.splits))]
+    results = [result_of(one) for one in folders]
+    wanted = [plan.class_id for plan in steps.load_plan(run).wanted]
+    found = gains(results, wanted, verdict)
+    gates = [gate(one, wanted, config, seed) for seed, one in enumerate(results)]
+    return {
+        "cell": cell,
+        "splits": asked.splits,
+        "first": asked.first,
+        "seeds": asked.seeds,
+        "set": asked.set,
+        "right_label": [right_label(one) for one in folders],
+        "before": verdict["before"],
+        "after": verdict["after"],
+        "verdict": verdict["verdict"],
+        **found,
+        "gate": [asdict(one) for one in gates],
+    }
+
+
+def config_of(cell: str, asked: argparse.Namespace) -> Config:
+    """Settings of a cell's run."""
+    tree = dict(CELLS[cell])
+    path = tree.pop("data.path", None)
+    tree |= {f"{section}.seed": asked.first for section in ("split", "train", "produce")}
+    tree |= {
+        "run_dir": str(asked.runs / cell),
+        "evaluate.arms": asked.arms,
+        "evaluate.splits": asked.splits,
+        "evaluate.seeds": asked.seeds,
+    }
+    tree |= dict(one.split("=", 1) for one in asked.set)
+    return load(None, tree, data=None if path is None else asked.data / path)
+
+
+def result_of(run: RunFolder) -> SplitResult:
+    """What a split's evaluation left."""
+    index = LabelledImages.load(run.path("split")).index
+    return SplitResult.load(run.path("evaluate"), index[index["split"] == "test"].reset_index(drop=True))
+
+
+def right_label(run: RunFolder) -> float:
+    """Share of the images produced that every screening classifier calls by their class."""
+    tables = [
+        pd.read_parquet(run.path("screen", plan.part) / "screened.parquet", columns=["reason"])
+        for plan in steps.load_plan(run).wanted
+    ]
+    return float((pd.concat(tables)["reason"] != "wrong label").mean())
+
+
+def gains(
+    results: Sequence[SplitResult], wanted: Sequence[int], verdict: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The verdict's differences, the share of rare-class errors gone, and each split's change of rare recall."""
+    measures = verdict["measures"]
+    recall = measures["rare_recall"]
+    lost = 1 - recall["before"]
+    gone = {end: recall[end] / lost for end in ("difference", "low", "high")}
+    gaps = [
+        _recall(one, verdict["after"], wanted) - _recall(one, verdict["before"], wanted) for one in results
+    ]
+    return {**measures, "errors_gone": gone, "recall_gaps": gaps}
+
+
+def _recall(one: SplitResult, arm: str, wanted: Sequence[int]) -> float:
+    fits = one.probability.get(arm, one.probability[CHEAP[0]])
+    labels = one.index["class_id"].to_numpy(np.int64)
+    hit = (fits.argmax(2) == labels).mean(0)
+    return float(np.mean([hit[labels == class_id].mean() for class_id in wanted]))
+
+
+def gate(one: SplitResult, wanted: Sequence[int], config: Config, seed: int) -> Gate:
+    """Let the gate decide on one half of the test images and measure on the other."""
+    first, second = halves(one.index, seed)
+    names = tuple(str(k) for k in range(1 + int(one.index["class_id"].max())))
+    arms = find_arms(list(one.probability))
+
+    def half(rows: Any) -> tuple[dict[str, Any], LabelledImages]:
+        index = one.index.iloc[rows].reset_index(drop=True)
+        images = np.broadcast_to(np.uint8(0), (len(index), 1, 1, 1))
+        fits = {name: fit[:, rows] for name, fit in one.probability.items()}
+        return fits, LabelledImages(images, index, names)
+
+    decided = judge(*half(first), wanted, config.evaluate, arms=arms)
+    fits, test = half(second)
+    groups = test.index["group"].astype(str).tolist()
+
+    def against(name: str) -> Difference:
+        return compare(fits[decided.before], fits[name], test.class_ids, wanted, groups=groups)["macro_f1"]
+
+    winner = winner_of(decided)
+    return Gate(
+        decided.verdict,
+        winner != decided.before,
+        against(winner),
+        against(decided.after or decided.before),
+    )
+
+
+def halves(index: pd.DataFrame, seed: int) -> tuple[Any, Any]:
+    """Two halves of the test images, class by class, with groups whole."""
+    rng = np.random.default_rng(seed)
+    keys = pd.MultiIndex.from_frame(index[["class_id", "group"]]).factorize()[0]
+    order = rng.permutation(keys.max() + 1)
+    side = np.zeros(len(order), bool)
+    class_of = index["class_id"].to_numpy()[np.unique(keys, return_index=True)[1]]
+    for class_id in np.unique(class_of):
+        own = order[class_of[order] == class_id]
+        side[own[: len(own) // 2]] = True
+    return np.flatnonzero(side[keys]), np.flatnonzero(~side[keys])
+
+
+def tell(done: int, total: int) -> None:
+    """Progress on one line of the terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{done / total:6.1%}", end="", file=sys.stderr)
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """One cell as a row of the table."""
+    gone, f1, recall = row["errors_gone"], row["macro_f1"], row["rare_recall"]
+    positive = sum(gap > 0 for gap in row["recall_gaps"])
+    shipped = sum(one["shipped"] for one in row["gate"])
+    below = sum(one["gated"]["high"] < 0 for one in row["gate"] if one["shipped"])
+    would = sum(one["ungated"]["high"] < 0 for one in row["gate"])
+    return (
+        f"| {row['cell']} | {row['splits']} x {row['seeds']} | {np.mean(row['right_label']):.0%} | "
+        f"{row['before']} | {recall['before']:.1%} → {recall['after']:.1%} | "
+        f"{gone['difference']:+.0%} ({gone['low']:+.0%} to {gone['high']:+.0%}) | {positive} of {row['splits']} | "
+        f"{f1['difference'] * 100:+.2f} ({f1['low'] * 100:+.2f} to {f1['high'] * 100:+.2f}) | "
+        f"{row['verdict']} | {shipped} | {below} | {would} |"
+    )
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """All cells, as Markdown."""
+    head = (
+        "| cell | splits x seeds | right label | best without | rare recall | rare errors gone | "
+        "splits with a gain | macro-F1 | verdict | shipped | shipped and below | would be below |"
+    )
+    return "\n".join([head, "|" + " --- |" * 12, *(line(row) for row in rows)])
+
+
+if __name__ == "__main__":
+    main()
