@@ -227,7 +227,7 @@ def _train(job: Job) -> dict[str, Any]:
     run, config = job.run, job.run.config
     train, device = load_training(run), resolve_device(config.device)
     if job.part == "classifiers":
-        return classifier.train_classifiers(
+        summary = classifier.train_classifiers(
             train,
             config.screen.classifiers,
             job.out,
@@ -236,6 +236,7 @@ def _train(job: Job) -> dict[str, Any]:
             device=device,
             progress=job.progress,
         )
+        return {**summary, "device": device}
     classifiers = run.path("train", "classifiers")
     if job.part == "base":
         return gans.train_base(
@@ -346,7 +347,7 @@ def _evaluate(job: Job) -> dict[str, Any]:
     from ganaug.training.device import resolve_device
 
     run, config = job.run, job.run.config
-    data = load_split(run.path("split"))
+    data, device = load_split(run.path("split")), resolve_device(config.device)
     n_further = config.evaluate.chosen_splits - 1
     further, own = in_parts(job.progress, [n_further, 1])
     others = further_splits(run, n_further, further)
@@ -358,11 +359,11 @@ def _evaluate(job: Job) -> dict[str, Any]:
         config.evaluate,
         job.out,
         discriminator=run.path("train", "base"),
-        device=resolve_device(config.device),
+        device=device,
         others=others,
         progress=own,
     )
-    return {"verdict": arena.verdict.verdict, "sentence": arena.verdict.sentence}
+    return {"verdict": arena.verdict.verdict, "sentence": arena.verdict.sentence, "device": device}
 
 
 def _publish(job: Job) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def write_report(run_folder: Path, out: Path, config: Config) -> Path:
     from ganaug.report.samples import gather
 
     report = collect(run_folder, config)
-    samples = gather(run_folder, report.classes, report.reasons, config.report.samples)
+    rows = report.errors.rows if report.errors else ()
+    samples = gather(run_folder, report.classes, report.reasons, config.report.samples, error_rows=rows)
     out.mkdir(parents=True, exist_ok=True)
     page = out / REPORT_FILE
     beside = out / f"{REPORT_FILE}.new"

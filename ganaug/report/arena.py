@@ -44,7 +44,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Measured:
-    """One measure of one arm: its mean over classifier seeds, and each seed's value."""
+    """One measure of one arm: its mean over classifier seeds (and test splits), and each one's value."""
 
     name: str
     mean: Estimate
@@ -60,7 +60,7 @@ class ArmRow:
         meaning: What it is, in words.
         is_baseline: Whether it is the best cheap arm, which synthetic images must beat.
         has_synthetic: Whether it uses synthetic images.
-        measures: Its measures, in the order of `MEASURES`.
+        measures: Its measures, in the order of `MEASURES`; macro-F1 comes first.
         more: Further ones, in the order of `MORE_MEASURES`.
         difference: Its macro-F1 less the baseline's, paired; None for the baseline. For the arm
             of the verdict it is the verdict's; for the others the interval holds for all at once.
@@ -105,6 +105,9 @@ class Arena:
         recall_after: The same in the arm `after`.
         recall_change: Change of recall of each wanted class id, with its interval.
         visible: What the test images of each wanted class can show, in sentences.
+        smallest_visible: About the smallest difference of macro-F1 that these data can show; None where
+            that is not known.
+        splits: Test splits that the means are over, besides seeds.
     """
 
     verdict: str
@@ -120,6 +123,24 @@ class Arena:
     recall_after: Mapping[int, float]
     recall_change: Mapping[int, Estimate]
     visible: tuple[str, ...]
+    smallest_visible: float | None = None
+    splits: int = 1
+
+    @property
+    def ranked(self) -> tuple[ArmRow, ...]:
+        """Every arm, the best macro-F1 first."""
+        return tuple(sorted(self.arms, key=lambda arm: -arm.measures[0].mean.value if arm.measures else 0.0))
+
+    @property
+    def seeds(self) -> int:
+        """Classifier seeds per arm and test split."""
+        return (
+            max((len(arm.measures[0].seeds) for arm in self.arms if arm.measures), default=0) // self.splits
+        )
+
+    def change(self, measure: str) -> Change | None:
+        """A measure before and after, by its name in `MEASURES`; None where there is none."""
+        return next((change for change in self.changes if change.name == MEASURES[measure]), None)
 
 
 def read_arena(folder: Path, config: EvaluateConfig) -> Arena:
@@ -135,6 +156,8 @@ def read_arena(folder: Path, config: EvaluateConfig) -> Arena:
     found = {name: tree["measures"][name] for name in MEASURES if tree.get("measures", {}).get(name)}
     differences = {name: _difference(values) for name, values in found.items()}
     recalls = _recalls(folder / "per_class.parquet")
+    scores = pd.read_parquet(folder / "scores.parquet")
+    visible = tree.get("smallest_visible")
     return Arena(
         verdict=str(tree["verdict"]),
         sentence=str(tree["sentence"]),
@@ -147,7 +170,7 @@ def read_arena(folder: Path, config: EvaluateConfig) -> Arena:
             Change(MEASURES[name], float(values["before"]), float(values["after"]), differences[name])
             for name, values in found.items()
         ),
-        arms=_arms(pd.read_parquet(folder / "scores.parquet"), tree, differences, confidence),
+        arms=_arms(scores, tree, differences, confidence),
         recall_before=recalls.get(before, {}),
         recall_after=recalls.get(after, {}),
         recall_change={
@@ -156,6 +179,8 @@ def read_arena(folder: Path, config: EvaluateConfig) -> Arena:
             if row.get("recall")
         },
         visible=tuple(str(row["sentence"]) for row in tree.get("classes", ()) if row.get("sentence")),
+        smallest_visible=None if visible is None else float(visible),
+        splits=max(1, int(scores["split"].nunique())) if "split" in scores else 1,
     )
 
 
@@ -174,7 +199,9 @@ def _arms(
         for titles in (MEASURES, MORE_MEASURES)
     )
     names = [str(name) for name in dict.fromkeys(scores["arm"])]
-    by_arm = {name: scores[scores["arm"] == name].set_index("seed") for name in names}
+    # Arms are paired: by seed, and by test split where there are several.
+    paired = [column for column in ("split", "seed") if column in scores]
+    by_arm = {name: scores[scores["arm"] == name].set_index(paired) for name in names}
 
     def difference(name: str) -> Estimate | None:
         if name == before or before not in by_arm:

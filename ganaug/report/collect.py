@@ -13,17 +13,23 @@ import pyarrow.parquet as pq
 from ganaug.config import Config
 from ganaug.dataset import LabelledImages
 from ganaug.plan import BalancePlan
-from ganaug.report.arena import Arena, read_arena
+from ganaug.report.amounts import Amounts, read_amounts
+from ganaug.report.arena import Arena, Estimate, read_arena
+from ganaug.report.cost import Costs, read_costs
 from ganaug.report.curves import PLOTS, PlotKind
 from ganaug.report.data import DataFacts, read_data, read_json
+from ganaug.report.errors_seen import Errors, read_errors
 from ganaug.report.gans import Gan, read_gans
-from ganaug.report.provenance import Provenance, read_provenance
+from ganaug.report.plain import Plain, in_plain_words
+from ganaug.report.provenance import Provenance, command, read_provenance
 from ganaug.report.sheets import load_table
 from ganaug.run import RUN_FILE, RunFolder, StepRecord
 from ganaug.screen import REASONS, SCREENED_FILE, SCREENER
 
 STEPS = ("split", "plan", "train", "export", "produce", "screen", "assemble", "evaluate", "publish")
 """The steps that the page tells about, in their order."""
+RECALLS_DRAWN = 24
+"""Classes in the plot of recalls; the table has all."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +122,14 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class StepCost:
-    """Time and memory of one step; `peak_rss_bytes` is the largest over its parts."""
+class RecallChange:
+    """A class's recall before and after, for the plot; the change has ends where an interval is known."""
 
-    step: str
-    parts: int
-    seconds: float
-    peak_rss_bytes: int
+    class_name: str
+    is_wanted: bool
+    before: float
+    after: float
+    change: Estimate
 
 
 @dataclass(frozen=True)
@@ -148,11 +155,16 @@ class Report:
     rejections: tuple[RejectionRow, ...]
     screener: Measured | None
     arena: Arena | None
+    plain: Plain | None
+    errors: Errors | None
+    amounts: Amounts | None
+    has_recipe: bool
+    tuning_command: str
     publication: Publication | None
     gans: tuple[Gan, ...]
     gans_total: int
     data: DataFacts | None
-    costs: tuple[StepCost, ...]
+    costs: Costs
     provenance: Provenance
 
     @property
@@ -182,14 +194,22 @@ class Report:
         return tuple(kind for kind in PLOTS if kind.note and kind.title in drawn)
 
     @property
-    def seconds(self) -> float:
-        """Time that the finished steps took together."""
-        return sum(cost.seconds for cost in self.costs)
-
-    @property
-    def peak_rss_bytes(self) -> int:
-        """Largest memory of any step."""
-        return max((cost.peak_rss_bytes for cost in self.costs), default=0)
+    def recall_changes(self) -> tuple[RecallChange, ...]:
+        """Wanted classes, then the others, the largest change first; never more than the plot has room for."""
+        rows = [
+            RecallChange(
+                row.class_name,
+                row.is_wanted,
+                row.recall_before,
+                row.recall_after,
+                (self.arena.recall_change if self.arena else {}).get(row.class_id, Estimate(gain)),
+            )
+            for row in self.classes
+            if row.recall_before is not None and row.recall_after is not None
+            if (gain := row.recall_gain) is not None
+        ]
+        rows.sort(key=lambda row: (not row.is_wanted, -abs(row.change.value)))
+        return tuple(rows[:RECALLS_DRAWN])
 
 
 def collect(run_folder: Path, config: Config) -> Report:
@@ -213,6 +233,7 @@ def collect(run_folder: Path, config: Config) -> Report:
         {row.part: row.class_name for row in classes if row.is_wanted},
         {row.class_id: row.class_name for row in classes},
     )
+    arena = read_arena(run.path("evaluate"), config.evaluate) if run.record("evaluate") else None
     name = config.name if config.name != "auto" else run_folder.name
     return Report(
         name=name,
@@ -224,12 +245,17 @@ def collect(run_folder: Path, config: Config) -> Report:
         reasons=reasons,
         rejections=rejections,
         screener=_measured(run),
-        arena=read_arena(run.path("evaluate"), config.evaluate) if run.record("evaluate") else None,
+        arena=arena,
+        plain=in_plain_words(arena) if arena else None,
+        errors=_errors(run, arena, classes) if arena else None,
+        amounts=read_amounts(run.path("evaluate")) if arena else None,
+        has_recipe=(run.path("evaluate") / "recipe").is_dir(),
+        tuning_command=_tuning_command(config),
         publication=_publication(run),
         gans=gans,
         gans_total=gans_total,
         data=read_data(run),
-        costs=_costs(records),
+        costs=read_costs(run, records, arena),
         provenance=read_provenance(run, config, records),
     )
 
@@ -337,14 +363,15 @@ def _publication(run: RunFolder) -> Publication | None:
     return Publication(bool(tree.get("published")), reason, str(tree.get("path") or ""))
 
 
-def _costs(records: Sequence[StepRecord]) -> tuple[StepCost, ...]:
-    costs = []
-    for step in STEPS:
-        own = [record for record in records if record.step == step]
-        if own:
-            peak = max(record.peak_rss_bytes for record in own)
-            costs.append(StepCost(step, len(own), sum(record.seconds for record in own), peak))
-    return tuple(costs)
+def _errors(run: RunFolder, arena: Arena, classes: Sequence[ClassRow]) -> Errors:
+    wanted = [row.class_id for row in classes if row.is_wanted]
+    return read_errors(run.folder, wanted, arena.before, arena.after)
+
+
+def _tuning_command(config: Config) -> str:
+    """The run's command, with the amount of synthetic images left to the tuning."""
+    evaluate = config.evaluate.model_copy(update={"budget": "standard", "synthetic_share": "auto"})
+    return command(config.model_copy(update={"evaluate": evaluate}))
 
 
 def _stale(records: Sequence[StepRecord]) -> tuple[str, ...]:

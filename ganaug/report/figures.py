@@ -6,12 +6,14 @@ lines, bars and axis numbers only. The page gives each plot's values in a table 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from ganaug.report.amounts import Candidate
 from ganaug.report.arena import Estimate
 from ganaug.report.curves import Plot
 
@@ -38,13 +40,16 @@ class Axis:
         return round(100.0 * min(1.0, max(0.0, share)), 2)
 
 
-def axis_for(values: Sequence[float], *, least: float = 0.02, around_zero: bool = False) -> Axis:
+def axis_for(
+    values: Sequence[float], *, least: float = 0.02, around_zero: bool = False, is_share: bool = False
+) -> Axis:
     """A scale on which all values stand clear of the ends.
 
     Args:
         values: What must fit.
         least: Smallest stretch, so that noise does not fill the plot.
         around_zero: Whether zero must be on it.
+        is_share: Whether the values are shares, whose scale ends at 0 and 1.
 
     >>> axis_for([0.81, 0.93]).ticks
     (0.8, 0.85, 0.9, 0.95)
@@ -58,6 +63,8 @@ def axis_for(values: Sequence[float], *, least: float = 0.02, around_zero: bool 
     pad = 0.08 * (high - low)
     step = _round_step((high - low + 2 * pad) / 4)
     first, last = math.floor((low - pad / 4) / step), math.ceil((high + pad / 4) / step)
+    if is_share:
+        first, last = max(first, 0), min(last, math.floor(1 / step + 1e-9))
     return Axis(first * step, last * step, tuple(round(n * step, 10) for n in range(first, last + 1)))
 
 
@@ -67,7 +74,13 @@ def _round_step(rough: float) -> float:
 
 
 def interval_row(
-    axis: Axis, estimate: Estimate, points: Sequence[float] = (), *, kind: str = "plain", zero: bool = False
+    axis: Axis,
+    estimate: Estimate,
+    points: Sequence[float] = (),
+    *,
+    kind: str = "plain",
+    zero: bool = False,
+    margin: float = 0.0,
 ) -> Markup:
     """One row of an interval plot: the single runs, the interval, and the mean on it.
 
@@ -77,9 +90,13 @@ def interval_row(
         points: Single runs, as faint dots.
         kind: CSS class of the mark: `plain`, `accent` or `bad`.
         zero: Whether a line is drawn at zero.
+        margin: Half the width of a band around zero in which differences count as none.
     """
     middle = ROW_PX / 2
     parts = [_line(axis.percent(tick), "grid") for tick in axis.ticks]
+    if margin:
+        left, right = axis.percent(-margin), axis.percent(margin)
+        parts.insert(0, f'<rect class="margin" x="{left}%" width="{right - left:.2f}%" y="0" height="100%"/>')
     if zero:
         parts.append(_line(axis.percent(0.0), "zero"))
     parts += [f'<circle class="seed" cx="{axis.percent(point)}%" cy="{middle}" r="2.5"/>' for point in points]
@@ -94,16 +111,93 @@ def interval_row(
     return _svg(f"track {kind}", ROW_PX, parts)
 
 
+def change_row(axis: Axis, before: float, after: float, *, kind: str = "plain") -> Markup:
+    """One row of a plot of changes: a ring before, a dot after, and a line from one to the other."""
+    middle = ROW_PX / 2
+    left, right = axis.percent(before), axis.percent(after)
+    return _svg(
+        f"track {kind}",
+        ROW_PX,
+        [
+            *(_line(axis.percent(tick), "grid") for tick in axis.ticks),
+            f'<line class="interval" x1="{left}%" x2="{right}%" y1="{middle}" y2="{middle}"/>',
+            f'<circle class="ring" cx="{left}%" cy="{middle}" r="4.5"/>',
+            f'<circle class="mean" cx="{right}%" cy="{middle}" r="5"/>',
+        ],
+    )
+
+
 def axis_row(axis: Axis, *, signed: bool = False) -> Markup:
     """The axis numbers under an interval plot, in percent or signed points."""
     parts = []
     for tick in axis.ticks:
         at = axis.percent(tick)
         anchor = "start" if at < 4 else "end" if at > 96 else "middle"
-        text = f"{100 * tick:+g}" if signed and round(tick, 9) else f"{100 * tick:g}"
-        label = text.replace("-", "\u2212") + ("" if signed else "%")
+        label = _tick(tick, signed=signed)
         parts.append(f'<text x="{at}%" y="12" text-anchor="{anchor}">{escape(label)}</text>')
     return _svg("axis", 16, parts)
+
+
+def _tick(value: float, *, signed: bool) -> str:
+    text = f"{100 * value:+g}" if signed and round(value, 9) else f"{100 * value:g}"
+    return text.replace("-", "\u2212") + ("" if signed else "%")
+
+
+DOSE_PX = 168
+
+
+@dataclass(frozen=True)
+class Dose:
+    """A plot of gain against amount, and what stands around it.
+
+    Attributes:
+        svg: Dots of single fits, and the means joined by a line from nothing.
+        ticks: Labels of the gain axis, the highest first.
+        axis: The numbers of the share axis.
+        summary: What it shows, in words.
+    """
+
+    svg: Markup
+    ticks: tuple[str, ...]
+    axis: Markup
+    summary: str
+
+
+def dose(candidates: Sequence[Candidate]) -> Dose:
+    """Draw what rising shares of synthetic draws gained over none.
+
+    Args:
+        candidates: Of one arm, with a share and a gain each, by rising share.
+    """
+    gains = [(one.share or 0.0, one.gain or 0.0) for one in candidates]
+    up = axis_for(
+        [*(value for one in candidates for value in one.gains), *dict(gains).values()], around_zero=True
+    )
+    along = Axis(0.0, 1.08 * max(share for share, _ in gains), (0.0, *(share for share, _ in gains)))
+
+    def at(share: float, gain: float) -> tuple[float, float]:
+        return along.percent(share), round(100.0 - up.percent(gain), 2)
+
+    parts = [
+        f'<line class="grid" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>' for y in (at(0, t)[1] for t in up.ticks)
+    ]
+    base = at(0.0, 0.0)
+    parts.append(f'<line class="zero" x1="0" x2="100%" y1="{base[1]}%" y2="{base[1]}%"/>')
+    places = [base, *(at(*one) for one in gains)]
+    parts += [
+        f'<line class="interval" x1="{x1}%" y1="{y1}%" x2="{x2}%" y2="{y2}%"/>'
+        for (x1, y1), (x2, y2) in itertools.pairwise(places)
+    ]
+    singles = [at(one.share or 0.0, gain) for one in candidates for gain in one.gains]
+    parts += [f'<circle class="seed" cx="{x}%" cy="{y}%" r="3"/>' for x, y in singles]
+    parts += [f'<circle class="mean" cx="{x}%" cy="{y}%" r="5"/>' for x, y in places]
+    summary = "; ".join(f"share {100 * share:g}%: {_signed(gain)} points" for share, gain in gains)
+    ticks = tuple(_tick(tick, signed=True) for tick in reversed(up.ticks))
+    return Dose(_svg("track accent", DOSE_PX, parts), ticks, axis_row(along), summary)
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "\u2212")
 
 
 def count_bar(real: int, synthetic: int, target: int, most: int) -> Markup:

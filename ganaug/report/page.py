@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import resources
 
@@ -11,8 +12,9 @@ from markupsafe import Markup
 
 import ganaug
 from ganaug.report import figures
+from ganaug.report.amounts import Amounts
 from ganaug.report.arena import MEASURES, MORE_MEASURES, Arena, Estimate
-from ganaug.report.collect import Report
+from ganaug.report.collect import RecallChange, Report
 from ganaug.report.gans import MARKS
 from ganaug.report.samples import Samples
 
@@ -55,7 +57,12 @@ def render(report: Report, samples: Samples) -> str:
         version=ganaug.__version__,
         written=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC").lstrip("0"),
         axes=_axes(report),
+        estimate=Estimate,
+        baseline=Estimate(0.0),
         change_axis=_change_axis(report.arena) if report.arena else None,
+        arms_axis=_arms_axis(report.arena) if report.arena else None,
+        recall_axis=_recall_axis(report.recall_changes),
+        amounts_axis=_amounts_axis(report.amounts) if report.amounts else None,
     )
 
 
@@ -68,7 +75,7 @@ def _axes(report: Report) -> dict[str, figures.Axis]:
     for number, measured in enumerate(arena.arms[0].measures if arena.arms else ()):
         values = [value for arm in arena.arms for value in _reach(arm.measures[number].mean)]
         values += [seed for arm in arena.arms for seed in arm.measures[number].seeds]
-        axes[measured.name] = figures.axis_for(values)
+        axes[measured.name] = figures.axis_for(values, is_share=True)
     return axes
 
 
@@ -76,6 +83,24 @@ def _change_axis(arena: Arena) -> figures.Axis:
     """The axis of the verdict's plot: all changes, and zero."""
     reach = [value for change in arena.changes for value in _reach(change.difference)]
     return figures.axis_for([*reach, -arena.margin, arena.margin], around_zero=True)
+
+
+def _arms_axis(arena: Arena) -> figures.Axis:
+    """The axis of the arms' differences to the best arm without synthetic images."""
+    reach = [value for arm in arena.arms if arm.difference for value in _reach(arm.difference)]
+    return figures.axis_for([*reach, -arena.margin, arena.margin], around_zero=True)
+
+
+def _recall_axis(changes: Sequence[RecallChange]) -> figures.Axis:
+    """The axis of the recalls before and after."""
+    return figures.axis_for(
+        [value for row in changes for value in (row.before, row.after)], least=0.1, is_share=True
+    )
+
+
+def _amounts_axis(amounts: Amounts) -> figures.Axis:
+    """The axis of the gains on validation folds."""
+    return figures.axis_for([gain for one in amounts.candidates for gain in one.gains], around_zero=True)
 
 
 def _reach(estimate: Estimate) -> list[float]:
@@ -112,10 +137,25 @@ def interval(estimate: Estimate) -> str:
 
 
 def level(estimate: Estimate) -> str:
-    """The ends of an interval in percent, or nothing."""
+    """The ends of a share's interval in percent, or nothing; no share lies outside 0 to 100."""
     if estimate.low is None or estimate.high is None:
         return ""
-    return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}%"
+    low, high = (100 * min(1.0, max(0.0, end)) for end in (estimate.low, estimate.high))
+    return f"{low:.1f} to {high:.1f}%"
+
+
+def ends(estimate: Estimate) -> str:
+    """The ends of a share's interval, short enough for a narrow column."""
+    return level(estimate).removesuffix("%").replace(" to ", "\u2013")
+
+
+def decimal(number: float | None) -> str:
+    """A mean of counts; a dash where there is none.
+
+    >>> decimal(17.5)
+    '17.5'
+    """
+    return "\u2013" if number is None or not math.isfinite(number) else f"{number:.1f}"
 
 
 def arm_name(name: str) -> str:
@@ -169,6 +209,8 @@ FILTERS = {
     "interval": interval,
     "level": level,
     "arm_name": arm_name,
+    "decimal": decimal,
+    "ends": ends,
     "count": count,
     "duration": duration,
     "memory": memory,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from ganaug.screen import KEPT_FILE, REAL_COPY, REJECTED_FILE, REJECTED_INDEX_FI
 BUDGET_BYTES = 2_800_000
 """Text of all samples together; with the rejected ones the page stays under 5 MB."""
 REJECTED_BUDGET_BYTES = 900_000
+ERRORS_BUDGET_BYTES = 500_000
 MOST_CLASSES = 24
 MOST_SAMPLES = 24
 """Images of a kind per class, whatever the settings ask: so many always fit the budget."""
@@ -71,11 +72,13 @@ class Samples:
         classes: Samples of the classes shown.
         classes_total: Screened classes, shown or not.
         rejected: (reason, rejected images) of every reason that has any.
+        errors: Test images that an arm gets wrong, by their row among the test images.
     """
 
     classes: tuple[ClassSamples, ...]
     classes_total: int
     rejected: tuple[tuple[str, tuple[Pair, ...]], ...]
+    errors: Mapping[int, Picture] = field(default_factory=dict)
 
 
 def gather(
@@ -84,6 +87,8 @@ def gather(
     reasons: Sequence[str],
     count: int,
     budget_bytes: int = BUDGET_BYTES,
+    *,
+    error_rows: Sequence[int] = (),
 ) -> Samples:
     """Choose and embed the pictures of a run.
 
@@ -93,16 +98,20 @@ def gather(
         reasons: Reasons of rejection, in order.
         count: Synthetic images shown per class.
         budget_bytes: What the samples of all classes may take in the page.
+        error_rows: Rows among the test images of those to be shown as errors.
 
     Returns:
-        The samples, as many classes as the budget allows.
+        The samples, as many classes and errors as their budgets allow.
     """
+    if not (run_folder / "split" / STEP_FILE).is_file():
+        return Samples((), 0, ())
+    real = RealImages.load(run_folder / "split")
+    errors = _errors(real, error_rows)
     screened = [
         row for row in classes if row.is_wanted and (run_folder / "screen" / row.part / STEP_FILE).is_file()
     ]
-    if not screened or not (run_folder / "split" / STEP_FILE).is_file():
-        return Samples((), len(screened), ())
-    real = RealImages.load(run_folder / "split")
+    if not screened:
+        return Samples((), 0, (), errors)
     shown: list[ClassSamples] = []
     spent = 0
     for row in screened[:MOST_CLASSES]:
@@ -111,7 +120,20 @@ def gather(
             break
         spent += samples.bytes
         shown.append(samples)
-    return Samples(tuple(shown), len(screened), _rejected(run_folder, real, screened, reasons))
+    return Samples(tuple(shown), len(screened), _rejected(run_folder, real, screened, reasons), errors)
+
+
+def _errors(real: RealImages, rows: Sequence[int]) -> dict[int, Picture]:
+    """Pictures of test images, until their budget is spent."""
+    found, spent = {}, 0
+    test_rows = np.flatnonzero(real.data.index["split"].to_numpy() == "test")
+    for row in rows:
+        shown = picture(np.asarray(real.data.images[test_rows[row]]))
+        spent += len(shown.source)
+        if spent > ERRORS_BUDGET_BYTES:
+            break
+        found[row] = shown
+    return found
 
 
 def _class_samples(folder: Path, real: RealImages, row: ClassRow, count: int) -> ClassSamples:

@@ -42,3 +42,8 @@ class Page(HTMLParser):
 def page_of(run, folder=None) -> tuple[str, Page]:
     html = write_report(run.folder, folder or run.folder / "report", run.config).read_text("utf-8")
     return html, Page(html)
+
+
+def page_after(folder, config, out) -> Page:
+    """The page of a run folder whose files were changed."""
+    return Page(write_report(folder, out, config).read_text("utf-8"))
