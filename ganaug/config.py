@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from ganaug import classifier_name
 from ganaug.errors import PathNotFoundError, SettingsError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -384,6 +385,20 @@ class EvaluateConfig(Section):
     """A difference of macro-F1 that is certainly smaller than this is called no difference."""
     workers: NonNegativeInt = 0
     """Processes that train classifiers; 0 means one per core."""
+    classifier: str = classifier_name.DEFAULT
+    """What is trained in every arm: `small-cnn`; `resnet-32`; `package.module:function`, a function of
+    your own that makes a torch module or a scikit-learn estimator; or `command: python my_train.py
+    {folder} {predictions}`, a program of your own, which may take `{seed}` too."""
+    classifier_max_seconds: PositiveFloat | None = None
+    """A command that has not ended after so many seconds is stopped, and the evaluation with it."""
+
+    @field_validator("classifier", mode="before")
+    @classmethod
+    def _classifier_is_one(cls, classifier: Any) -> Any:
+        classifier = classifier_name.as_text(classifier)
+        if isinstance(classifier, str):
+            classifier_name.kind_of(classifier)
+        return classifier
 
     @property
     def is_tuned(self) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,12 @@ def is_path(name: str) -> bool:
     return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name) is not None
 
 
-def load(path: str) -> Callable[..., Any]:
+def load(path: str, setting: str = "evaluate.arms") -> Callable[..., Any]:
     """Import the function.
+
+    Args:
+        path: `package.module:function`.
+        setting: The setting that names it, for errors.
 
     Raises:
         SettingsError: There is no such module or function, or importing it fails.
@@ -35,16 +40,16 @@ def load(path: str) -> Callable[..., Any]:
         function = getattr(importlib.import_module(module_name), name)
     except ModuleNotFoundError as error:
         raise SettingsError(
-            [f"evaluate.arms: {path!r}: {error}; install the package, or put its folder on PYTHONPATH"]
+            [f"{setting}: {path!r}: {error}; install the package, or put its folder on PYTHONPATH"]
         ) from error
     except AttributeError as error:
-        raise SettingsError([f"evaluate.arms: {path!r}: {error}; check the function's name"]) from error
+        raise SettingsError([f"{setting}: {path!r}: {error}; check the function's name"]) from error
     except Exception as error:
         raise SettingsError(
-            [f"evaluate.arms: importing {path!r} failed: {type(error).__name__}: {error}"]
+            [f"{setting}: importing {path!r} failed: {type(error).__name__}: {error}"]
         ) from error
     if not callable(function):
-        raise SettingsError([f"evaluate.arms: {path!r} is a {type(function).__name__}, not a function"])
+        raise SettingsError([f"{setting}: {path!r} is a {type(function).__name__}, not a function"])
     return function  # type: ignore[no-any-return]
 
 
@@ -74,8 +79,12 @@ def call(path: str, train: LabelledImages, synthetic: LabelledImages | None, wan
     return recipe
 
 
-def code_digest(path: str) -> str:
+def code_digest(path: str, setting: str = "evaluate.arms") -> str:
     """SHA-256 of the file that the function stands in, or of its name where there is none."""
-    file = inspect.getsourcefile(inspect.unwrap(load(path)))
+    function = load(path, setting)
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(function))
+    except TypeError:  # callable, but no function: of functools.partial the module's file counts
+        file = getattr(sys.modules[path.partition(":")[0]], "__file__", None)
     content = Path(file).read_bytes() if file is not None else path.encode()
     return hashlib.sha256(content).hexdigest()

@@ -43,9 +43,9 @@ def open_run(config: Config) -> RunFolder:
         PathNotFoundError: The dataset does not exist.
         RunFolderError: The run folder belongs to another dataset or version.
         SettingsError: An arm is unknown, starts from a discriminator that will not be kept, or is a
-            function that cannot be imported.
+            function that cannot be imported; or the classifier is not there.
     """
-    from ganaug import own_arm
+    from ganaug import own_arm, own_classifier
     from ganaug.arms import arm_names, check_starts, find_arms
     from ganaug.readers import fingerprint
 
@@ -56,6 +56,8 @@ def open_run(config: Config) -> RunFolder:
     for arm in arms:
         if arm.function:
             own_arm.load(arm.function)
+    own_classifier.check_starts_alike(config.evaluate.classifier, arms)
+    own_classifier.check_is_there(config.evaluate.classifier)
     return RunFolder.create(run_dir(config), config, fingerprint(config.data))
 
 
@@ -428,13 +430,19 @@ def _reads_for_evaluate(run: RunFolder, part: str) -> Sequence[str]:
     return (*_reads_for_sets(run, part), *(["train/base"] if starts else []))
 
 
-def _own_arms(run: RunFolder) -> dict[str, str] | None:
-    """The code of the user's own arms, by name."""
+def _own_code(run: RunFolder) -> dict[str, Any] | None:
+    """The code of the user's own arms and classifier, by name."""
     from ganaug.arms import arm_names, find_arms
     from ganaug.own_arm import code_digest
+    from ganaug.own_classifier import identity
 
-    own = [arm for arm in find_arms(arm_names(run.config.evaluate)) if arm.function]
-    return {arm.name: code_digest(arm.function) for arm in own} or None
+    config = run.config.evaluate
+    own = [arm for arm in find_arms(arm_names(config)) if arm.function]
+    _, *classifier = identity(config.classifier)
+    return {
+        **{arm.name: code_digest(arm.function) for arm in own},
+        **({"classifier": classifier} if classifier else {}),
+    } or None
 
 
 def _reads_for_publish(run: RunFolder, part: str) -> Sequence[str]:
@@ -480,7 +488,7 @@ _ALL = [
         ("ganaug.training.arena",),
         _reads_for_evaluate,
         ("evaluate", "device"),
-        _own_arms,
+        _own_code,
     ),
     Step("publish", _publish, ("ganaug.publish",), _reads_for_publish, ("publish", "name")),
     Step("report", _report, ("ganaug.report",), _reads_for_report, ("report",)),

@@ -18,6 +18,7 @@ from ganaug.evaluate import Arena, judge
 from ganaug.pooled import PER_CLASS_FILE, SCORES_FILE, SplitResult, pool, tables
 from ganaug.progress import Progress, in_parts, silent
 from ganaug.scores import matched_recall, score, score_classes
+from ganaug.training.classifiers.choice import choose, usable
 from ganaug.training.contest import Entry, Ground, measure
 from ganaug.training.fits import Floats
 from ganaug.training.tuning import Tuned, asked_of, tune
@@ -60,7 +61,8 @@ def run_arena(
 
     Raises:
         SettingsError: Unknown arms, none without synthetic images, a user's own that fails, or one
-            that starts from a discriminator which is not kept.
+            that starts from a discriminator which is not kept; a classifier that cannot be used, or
+            arms that it cannot follow.
         ModelError: That discriminator is damaged, or of images of another shape.
         DatasetError: There are no training or no test images.
         TrainingError: A training process was killed or failed.
@@ -70,6 +72,7 @@ def run_arena(
             raise DatasetError(f"there are no {name} images to evaluate with; look at `split.test_share`")
     ground = Ground(train, synthetic, test, tuple(wanted), config, folder, discriminator, device)
     arms = _usable_arms(ground)
+    ground, arms, notes = _with_classifier(ground, arms)
     tuned = Tuned(
         "strong" if config.augment == "auto" else config.augment,
         0.25 if config.synthetic_share == "auto" else config.synthetic_share,
@@ -80,7 +83,7 @@ def run_arena(
         tuned = tune(ground, asked, tuned, first)
     entries = [Entry(arm, tuned.share, tuned.strength) for arm in arms]
     by_arm = measure(ground, entries, config.chosen_seeds, second)
-    arena = _finish(by_arm, arms, ground, tuned, others)
+    arena = _finish(by_arm, arms, ground, tuned, others, notes)
     _write_winner(
         next(entry for entry in entries if entry.arm.name == winner_of(arena.verdict)), arena, ground
     )
@@ -104,7 +107,22 @@ def _write_winner(entry: Entry, arena: Arena, ground: Ground) -> None:
         ground.synthetic,
         steps=ground.steps,
         verdict=arena.verdict,
+        classifier=ground.classifier.name,
     )
+
+
+def _with_classifier(ground: Ground, arms: Sequence[Arm]) -> tuple[Ground, list[Arm], tuple[str, ...]]:
+    """The ground with the chosen classifier, the arms that it can follow, and what the verdict is to note."""
+    train = ground.train
+    height, width, channels = train.images.shape[1:]
+    choice = choose(ground.config, (height, width, channels), len(train.class_names))
+    arms, notes = usable(
+        choice,
+        arms,
+        lambda arm: arm.recipe(train, ground.synthetic, ground.wanted),
+        is_auto=ground.config.arms == "auto",
+    )
+    return replace(ground, classifier=choice), arms, notes
 
 
 def _usable_arms(ground: Ground) -> list[Arm]:
@@ -133,6 +151,7 @@ def _finish(
     ground: Ground,
     tuned: Tuned,
     others: Sequence[SplitResult],
+    notes: Sequence[str],
 ) -> Arena:
     """Score the fits, judge them together with other splits, and write what the folder is to hold."""
     test, folder = ground.test, ground.folder
@@ -153,7 +172,8 @@ def _finish(
         nothing=nothing,
         chosen="" if others else tuned.arm or "",
     )
-    verdict = replace(verdict, notes=(*verdict.notes, *pooled.notes, *([tuned.note] if tuned.scores else [])))
+    chosen = [tuned.note] if tuned.scores else []
+    verdict = replace(verdict, notes=(*verdict.notes, *pooled.notes, *chosen, *notes))
     scores, tables_ = [], []
     labels, train_counts = test.class_ids, ground.train.counts()
     for arm, fits in by_arm.items():

@@ -26,7 +26,7 @@ from ganaug.errors import ModelError
 from ganaug.progress import Progress, silent
 from ganaug.recipe import Recipe
 from ganaug.training.batches import batches
-from ganaug.training.discriminator_start import StartedClassifier
+from ganaug.training.classifiers.network import Network
 from ganaug.training.mixing import mix
 from ganaug.training.objective import classification_loss
 
@@ -44,7 +44,7 @@ EPOCHS, LEAST_STEPS, MOST_STEPS = 30, 400, 1500
 Floats = npt.NDArray[np.float32]
 
 
-class Classifier(nn.Module):
+class Classifier(Network):
     """A small CNN for images of one size.
 
     Args:
@@ -104,9 +104,6 @@ class Classifier(nn.Module):
         return self.head(features), features
 
 
-AnyClassifier = Classifier | StartedClassifier
-
-
 def _strides(size: int) -> list[int]:
     """Strides of the convolutions, down to a grid of about 4 px (2 px where all is tiny).
 
@@ -137,8 +134,8 @@ def fit(
     steps: int,
     device: str = "cpu",
     progress: Progress = silent,
-    start: Callable[[torch.Generator], AnyClassifier] | None = None,
-) -> AnyClassifier:
+    start: Callable[[torch.Generator], Network] | None = None,
+) -> Network:
     """Train a classifier by an arm's recipe.
 
     AdamW, batches of 64, learning rate by one cycle. The same arguments give the same weights
@@ -161,8 +158,8 @@ def fit(
     """
     rng = torch.Generator().manual_seed(seed)
     shape = tuple(recipe.images.shape[1:])
-    model = Classifier(shape, n_classes, rng=rng) if start is None else start(rng)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model: Network = Classifier(shape, n_classes, rng=rng) if start is None else start(rng)
+    model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     offsets = torch.from_numpy(recipe.logit_offsets).to(device)
@@ -201,7 +198,7 @@ def _to_network(images: Images, device: str) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
-def predict(model: AnyClassifier, images: Images, batch: int = 512) -> tuple[Floats, Floats]:
+def predict(model: Network, images: Images, batch: int = 512) -> tuple[Floats, Floats]:
     """Probabilities and features of images.
 
     Args:
@@ -223,12 +220,12 @@ def predict(model: AnyClassifier, images: Images, batch: int = 512) -> tuple[Flo
     return np.concatenate(probabilities), np.concatenate(features)
 
 
-def predict_proba(model: AnyClassifier, images: Images) -> Floats:
+def predict_proba(model: Network, images: Images) -> Floats:
     """(N, K) float32 probabilities of (N, H, W, C) uint8 images."""
     return predict(model, images)[0]
 
 
-def save_weights(model: AnyClassifier, path: Path) -> None:
+def save_weights(model: Network, path: Path) -> None:
     """Write the weights as safetensors, beside and then in place."""
     beside = path.with_suffix(".partial")
     save_file({name: value.cpu().contiguous() for name, value in model.state_dict().items()}, beside)

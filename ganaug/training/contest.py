@@ -22,9 +22,11 @@ from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
 from ganaug.errors import ModelError
 from ganaug.own_arm import code_digest
+from ganaug.own_classifier import identity
 from ganaug.progress import Progress, silent
 from ganaug.run import sha256_file
 from ganaug.training.classifier import auto_steps
+from ganaug.training.classifiers.choice import SMALL_CNN, Choice
 from ganaug.training.discriminator_start import load_discriminator
 from ganaug.training.fits import Fit, Floats, read_fit, train_fits
 from ganaug.training.players import DISCRIMINATOR_FILE
@@ -56,6 +58,7 @@ class Ground:
         folder: Gets `fits/`.
         discriminator: Folder of the base GAN, for arms that start from its discriminator.
         device: `cpu` or `cuda`.
+        classifier: What is trained.
     """
 
     train: LabelledImages
@@ -66,6 +69,7 @@ class Ground:
     folder: Path
     discriminator: Path | None = None
     device: str = "cpu"
+    classifier: Choice = SMALL_CNN
 
     @property
     def steps(self) -> int:
@@ -113,6 +117,7 @@ def measure(
                 ground.steps,
                 ground.device,
                 ground.discriminator,
+                ground.classifier,
             )
             for seed in range(n_seeds)
         ]
@@ -128,6 +133,7 @@ def measure(
 def _key(ground: Ground) -> dict[bool, str]:
     """What determines a fit beside arm and seed, hashed; with and without synthetic images."""
     plain = hashlib.sha256(f"{_CODE} {ground.steps} {ground.device} {ground.config.flips}".encode())
+    plain.update(json.dumps(identity(ground.classifier.name)).encode())
     for part in (ground.train, ground.test):
         _hash_images(plain, part)
     with_synthetic = plain.copy()

@@ -18,6 +18,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from ganaug.errors import ModelError
 from ganaug.training.checkpoint import load_tensors
+from ganaug.training.classifiers.network import Network
 from ganaug.training.networks import NETWORKS, build_discriminator
 from ganaug.training.networks.conditioning import ClassEmbedding, NetworkSpec
 from ganaug.training.networks.ensemble import Ensemble, LowResolution, low_size
@@ -71,7 +72,7 @@ def _features(member: nn.Module, images: Tensor, condition: Tensor) -> Tensor:
     return features
 
 
-class StartedClassifier(nn.Module):
+class StartedClassifier(Network):
     """A discriminator's trunk with a new head; used as `classifier.Classifier` is.
 
     Args:

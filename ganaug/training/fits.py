@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -24,11 +25,20 @@ import numpy.typing as npt
 import torch
 
 from ganaug.arms import Arm
+from ganaug.classifier_name import kind_of
 from ganaug.dataset import LabelledImages
-from ganaug.errors import TrainingError
+from ganaug.errors import GanaugError, TrainingError
 from ganaug.progress import Progress
-from ganaug.training.classifier import AnyClassifier, fit, predict_proba
+from ganaug.recipe import Recipe
+from ganaug.training.classifier import fit, predict_proba
+from ganaug.training.classifiers.choice import SMALL_CNN, Choice, checked
+from ganaug.training.classifiers.command import run_command
+from ganaug.training.classifiers.estimator import fit_estimator
+from ganaug.training.classifiers.factory import make
+from ganaug.training.classifiers.network import Network
+from ganaug.training.classifiers.presets import PRESETS
 from ganaug.training.discriminator_start import StartedClassifier, load_discriminator
+from ganaug.training.winner import write_recipe
 
 _TELL_EVERY_S = 0.3
 
@@ -51,6 +61,7 @@ class Fit:
         steps: Training steps.
         device: `cpu` or `cuda`.
         discriminator: Folder of the base GAN, for arms that start from its discriminator.
+        classifier: What is trained.
     """
 
     arm: Arm
@@ -64,15 +75,21 @@ class Fit:
     steps: int
     device: str
     discriminator: Path | None = None
+    classifier: Choice = SMALL_CNN
+
+    @property
+    def who(self) -> str:
+        """Arm and seed, for errors."""
+        return f"arm {self.arm.name!r} with seed {self.seed}"
 
 
 def train_fits(fits: Sequence[Fit], workers: int, progress: Progress) -> None:
     """Train those fits whose files are not there.
 
     Args:
-        fits: With the same steps and device.
-        workers: Processes at a time; 0 means one per core. On a GPU one classifier is trained at
-            a time, in this process.
+        fits: With the same steps, device and classifier.
+        workers: Processes at a time; 0 means one per core. On a GPU one network is trained at
+            a time, in this process, and 0 commands mean one.
         progress: Told of the images trained on, over all fits.
 
     Raises:
@@ -82,11 +99,19 @@ def train_fits(fits: Sequence[Fit], workers: int, progress: Progress) -> None:
     if not fits:
         return
     tell = _Total(progress, len(fits), len(fits) - len(waiting), fits[0].steps)
-    if fits[0].device.startswith("cuda"):
+    kind, is_gpu = fits[0].classifier.kind, fits[0].device.startswith("cuda")
+    if is_gpu and kind == "network":
         for one in waiting:
-            _train(one, tell.of(one.target))
+            try:
+                _train(one, tell.of(one.target))
+            except (GanaugError, OSError):
+                raise
+            except Exception as error:
+                raise TrainingError(_failed(one, error)) from error
     else:
-        _train_in_processes(waiting, workers or os.cpu_count() or 1, tell)
+        # A command may well want the GPU for itself.
+        usual = 1 if is_gpu and kind == "command" else os.cpu_count() or 1
+        _train_in_processes(waiting, workers or usual, tell)
 
 
 def read_fit(target: Path) -> tuple[Floats, float]:
@@ -132,25 +157,79 @@ def _train(one: Fit, progress: Progress) -> None:
         seed=one.seed,
     )
     n_classes = len(train.class_names)
-
-    def from_discriminator(rng: torch.Generator) -> AnyClassifier:
-        assert one.discriminator is not None
-        return StartedClassifier(load_discriminator(one.discriminator), n_classes, rng=rng)
-
-    model = fit(
-        recipe,
-        n_classes,
-        seed=one.seed,
-        steps=one.steps,
-        device=one.device,
-        progress=progress,
-        start=from_discriminator if one.arm.start == "discriminator" else None,
-    )
-    probability = predict_proba(model, test.images)
+    probability = _PROBABILITY[one.classifier.kind](one, recipe, (train, synthetic, test), progress)
+    checked(probability, len(test), n_classes, one.classifier.name)
     beside = one.target.with_suffix(".partial")
     with beside.open("wb") as file:
         np.savez(file, probability=probability, seconds=np.float64(time.perf_counter() - began))
     beside.replace(one.target)
+
+
+Parts = tuple[LabelledImages, LabelledImages, LabelledImages]
+"""Real training images, synthetic ones, and those that are scored."""
+
+
+def _by_network(one: Fit, recipe: Recipe, parts: Parts, progress: Progress) -> Floats:
+    """(N, K) probabilities of a network that is trained here."""
+    train, _, test = parts
+    shape, n_classes = tuple(train.images.shape[1:]), len(train.class_names)
+
+    def begin(rng: torch.Generator) -> Network:
+        if one.arm.start == "discriminator":
+            assert one.discriminator is not None
+            return StartedClassifier(load_discriminator(one.discriminator), n_classes, rng=rng)
+        if kind_of(one.classifier.name) == "built-in":
+            return PRESETS[one.classifier.name](shape, n_classes, rng=rng)
+        made: Network = make(one.classifier.name, shape, n_classes)
+        return made
+
+    # A user's module draws its weights, and what it drops, from torch's own generator.
+    with torch.random.fork_rng([torch.cuda.current_device()] if one.device.startswith("cuda") else []):
+        torch.manual_seed(one.seed)
+        model = fit(
+            recipe,
+            n_classes,
+            seed=one.seed,
+            steps=one.steps,
+            device=one.device,
+            progress=progress,
+            start=begin,
+        )
+        return predict_proba(model, test.images)
+
+
+def _by_estimator(one: Fit, recipe: Recipe, parts: Parts, progress: Progress) -> Floats:
+    """The same of an estimator."""
+    train, _, test = parts
+    shape, n_classes = tuple(train.images.shape[1:]), len(train.class_names)
+    estimator = make(one.classifier.name, shape, n_classes)
+    found = fit_estimator(estimator, recipe, n_classes, test.images, seed=one.seed, steps=one.steps)
+    progress(1, 1)
+    return found
+
+
+def _by_command(one: Fit, recipe: Recipe, parts: Parts, progress: Progress) -> Floats:
+    """The same of a command, in a folder that stays where it fails."""
+    train, synthetic, test = parts
+    folder = one.data / "commands" / one.target.stem
+    shutil.rmtree(folder, ignore_errors=True)
+    write_recipe(folder, one.arm, recipe, train, synthetic, steps=one.steps, classifier=one.classifier.name)
+    found = run_command(
+        one.classifier.name,
+        folder,
+        test.images,
+        train.class_names,
+        seed=one.seed,
+        max_seconds=one.classifier.max_seconds,
+    )
+    # Only a folder whose predictions can be scored may go.
+    checked(found, len(test), len(train.class_names), one.classifier.name)
+    shutil.rmtree(folder)
+    progress(1, 1)
+    return found
+
+
+_PROBABILITY = {"network": _by_network, "estimator": _by_estimator, "command": _by_command}
 
 
 def _train_in_processes(waiting: Sequence[Fit], workers: int, tell: _Total) -> None:
@@ -213,7 +292,7 @@ def _hear(connection: Connection, progress: Progress) -> bool:
 def _killed(one: Fit, code: int | None) -> TrainingError:
     how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
     return TrainingError(
-        f"the process that trained arm {one.arm.name!r} with seed {one.seed} {how}. If memory ran out, "
+        f"the process that trained {one.who} {how}. If memory ran out, "
         "lower `evaluate.workers`. Finished fits are kept: run the same command again to go on."
     )
 
@@ -236,10 +315,13 @@ def _child(one: Fit, speaking: Connection) -> None:
         _train(one, tell)
     except Exception as error:
         with contextlib.suppress(OSError):
-            speaking.send(
-                f"training arm {one.arm.name!r} with seed {one.seed} failed: {type(error).__name__}: {error}"
-            )
+            speaking.send(_failed(one, error))
         raise SystemExit(1) from error
+
+
+def _failed(one: Fit, error: Exception) -> str:
+    what = f"{error}" if isinstance(error, TrainingError) else f"{type(error).__name__}: {error}"
+    return f"training {one.who} failed: {what}"
 
 
 def _end_with_parent() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ganaug.arms import Arm
+from ganaug.classifier_name import DEFAULT
 from ganaug.dataset import LabelledImages
 from ganaug.evaluate import Verdict
 from ganaug.recipe import COMPUTED, Recipe
@@ -45,21 +46,56 @@ def write_winner(
     *,
     steps: int,
     verdict: Verdict,
+    classifier: str = DEFAULT,
 ) -> None:
     """Write a recipe as files.
 
     Args:
-        folder: Gets `manifest.parquet` (a row per training image that is ever drawn: `row` in
-            `images.npy`, `origin`, `path`, `class_id`, `class_name`, `draw_weight`,
-            `late_draw_weight`, `is_synthetic`, `is_augmented`, and of synthetic images
-            `model_sha256`, `seed`, `index`), `images.npy` ((N, H, W, C) uint8),
-            `albumentations.yaml` where images are augmented, `recipe.json` and `README.md`.
+        folder: Gets what `write_recipe` leaves, and `README.md`.
         arm: The arm.
         recipe: Its recipe.
         train: The real training images that it was made of.
         synthetic: The synthetic ones; may be empty.
         steps: Training steps that were measured.
         verdict: What was said of it.
+        classifier: What was trained by it.
+    """
+    manifest = write_recipe(
+        folder, arm, recipe, train, synthetic, steps=steps, classifier=classifier, verdict=verdict
+    )
+    text = readme(arm, recipe, manifest, verdict.sentence, classifier)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def write_recipe(
+    folder: Path,
+    arm: Arm,
+    recipe: Recipe,
+    train: LabelledImages,
+    synthetic: LabelledImages,
+    *,
+    steps: int,
+    classifier: str,
+    verdict: Verdict | None = None,
+) -> pd.DataFrame:
+    """Write a recipe as files that a program can follow.
+
+    Args:
+        folder: Gets `manifest.parquet` (a row per training image that is ever drawn: `row` in
+            `images.npy`, `origin`, `path`, `class_id`, `class_name`, `draw_weight`,
+            `late_draw_weight`, `is_synthetic`, `is_augmented`, and of synthetic images
+            `model_sha256`, `seed`, `index`), `images.npy` ((N, H, W, C) uint8),
+            `albumentations.yaml` where images are augmented, and `recipe.json`.
+        arm: The arm.
+        recipe: Its recipe.
+        train: The real training images that it was made of.
+        synthetic: The synthetic ones; may be empty.
+        steps: Training steps.
+        classifier: What is trained by it.
+        verdict: What was said of it; None before that.
+
+    Returns:
+        The manifest.
     """
     folder.mkdir(parents=True, exist_ok=True)
     late = recipe.draw_probability if recipe.late is None else recipe.late.draw_probability
@@ -71,10 +107,18 @@ def write_winner(
     (folder / PIPELINE_FILE).unlink(missing_ok=True)
     if pipeline is not None:
         _save_pipeline(pipeline, folder / PIPELINE_FILE)
-    tree = _describe(arm, recipe, manifest, train, steps, verdict)
+    tree = {
+        "format": FORMAT,
+        "arm": arm.name,
+        "meaning": arm.meaning,
+        "verdict": None if verdict is None else verdict.verdict,
+        "sentence": None if verdict is None else verdict.sentence,
+        "classifier": classifier,
+        "steps": steps,
+        **_describe(arm, recipe, manifest, train),
+    }
     (folder / RECIPE_FILE).write_text(json.dumps(tree, indent=2, ensure_ascii=False), encoding="utf-8")
-    text = readme(arm, recipe, manifest, verdict.sentence)
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    return manifest
 
 
 def _manifest(recipe: Recipe, rows: Any, train: LabelledImages, synthetic: LabelledImages) -> pd.DataFrame:
@@ -111,19 +155,12 @@ def _save_pipeline(pipeline: Any, path: Path) -> None:
     albumentations.save(pipeline, path, data_format="yaml")
 
 
-def _describe(
-    arm: Arm, recipe: Recipe, manifest: pd.DataFrame, train: LabelledImages, steps: int, verdict: Verdict
-) -> dict[str, Any]:
-    """What `recipe.json` holds."""
+def _describe(arm: Arm, recipe: Recipe, manifest: pd.DataFrame, train: LabelledImages) -> dict[str, Any]:
+    """What `recipe.json` holds of images, draws, loss and optimiser."""
     of_class = _by_class(manifest)
     made = _by_class(manifest[manifest["is_synthetic"]])
     late_weights = recipe.loss_weights if recipe.late is None else recipe.late.loss_weights
     return {
-        "format": FORMAT,
-        "arm": arm.name,
-        "meaning": arm.meaning,
-        "verdict": verdict.verdict,
-        "sentence": verdict.sentence,
         "class_names": list(train.class_names),
         "image_shape": list(train.images.shape[1:]),
         "images": len(manifest),
@@ -144,7 +181,6 @@ def _describe(
         "cutmix_alpha": CUTMIX_ALPHA,
         "cutmix_probability": CUTMIX_PROBABILITY,
         "batch": BATCH,
-        "steps": steps,
         "optimiser": "AdamW, learning rate by one cycle",
         "learning_rate": LEARNING_RATE,
         "weight_decay": WEIGHT_DECAY,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ganaug.arms import Arm
+from ganaug.classifier_name import DEFAULT
 from ganaug.recipe import Recipe
 
 _TEXT = """# The training set that did best: `{name}`
@@ -15,7 +16,7 @@ _TEXT = """# The training set that did best: `{name}`
 
 {counts} Every image, its class, where it is from and how often it is drawn stand in
 `manifest.parquet`; row k of it is image k of `images.npy`. `recipe.json` has the loss and all other numbers.
-{late}{start}
+{late}{start}{measured}
 ## Load it in torch
 
 Run in this folder; needs torch, pandas and pyarrow{needs}. Scale images to [-1, 1] at test time too.
@@ -95,7 +96,7 @@ _MIXING = {
 }
 
 
-def readme(arm: Arm, recipe: Recipe, manifest: pd.DataFrame, sentence: str) -> str:
+def readme(arm: Arm, recipe: Recipe, manifest: pd.DataFrame, sentence: str, classifier: str) -> str:
     """The README's text.
 
     Args:
@@ -103,6 +104,7 @@ def readme(arm: Arm, recipe: Recipe, manifest: pd.DataFrame, sentence: str) -> s
         recipe: Its recipe.
         manifest: Its images.
         sentence: The verdict.
+        classifier: What was trained by it.
     """
     is_augmented = bool(manifest["is_augmented"].any())
     snippet = _LOAD.format(
@@ -132,6 +134,7 @@ def readme(arm: Arm, recipe: Recipe, manifest: pd.DataFrame, sentence: str) -> s
         counts=f"It has {' + '.join(parts)} images.",
         late=late,
         start=start,
+        measured="" if classifier == DEFAULT else f"\nIt was measured with the classifier `{classifier}`.\n",
         needs=" and albumentations" if is_augmented else "",
         snippet=snippet,
     )

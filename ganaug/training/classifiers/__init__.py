@@ -1,0 +1,1 @@
+"""What the arena trains in every arm, beside the small CNN: `evaluate.classifier`."""
