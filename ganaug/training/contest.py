@@ -32,6 +32,9 @@ from ganaug.training.fits import Fit, Floats, read_fit, train_fits
 from ganaug.training.players import DISCRIMINATOR_FILE
 
 FITS, DATA = "fits", "data"
+LEAST_STEPS = 900
+"""Fewest training steps of a classifier where the settings name none, the same for every arm. On digits (tuning
+splits 100 to 102) 900 scored 0.7 points of macro-F1 above 420 with oversampling and albumentations."""
 _CODE = 2
 """Part of every fit's name; raised when training changes, so that older files are not taken."""
 
@@ -74,7 +77,9 @@ class Ground:
     @property
     def steps(self) -> int:
         """Training steps of each classifier."""
-        return auto_steps(len(self.train)) if self.config.steps == "auto" else self.config.steps
+        if self.config.steps != "auto":
+            return self.config.steps
+        return max(auto_steps(len(self.train)), LEAST_STEPS)
 
 
 def measure(

@@ -62,9 +62,7 @@ CELLS: dict[str, dict[str, Any]] = {
 CHEAP = (
     "oversampling+albumentations",
     "oversampling+albumentations+mixup",
-    "oversampling+albumentations+cutmix",
     "logit adjustment+albumentations",
-    "deferred re-weighting+albumentations",
 )
 ARMS = (*CHEAP, "oversampling+albumentations+synthetic")
 
