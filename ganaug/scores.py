@@ -47,6 +47,28 @@ def score_classes(labels: ClassIds, probability: Floats, class_names: Sequence[s
     )
 
 
+def confusion(labels: ClassIds, probability: Floats, class_names: Sequence[str]) -> pd.DataFrame:
+    """Count what one classifier called the images of each class.
+
+    Args:
+        labels: (N,) true class ids.
+        probability: (N, K) probabilities.
+        class_names: K names.
+
+    Returns:
+        A row per pair of classes that occurs: `class_name`, `called` and `images`.
+
+    >>> confusion(np.array([0, 0, 1]), np.eye(2, dtype=np.float32)[[0, 1, 1]], "ab").to_numpy().tolist()
+    [['a', 'a', 1], ['a', 'b', 1], ['b', 'b', 1]]
+    """
+    from sklearn.metrics import confusion_matrix
+
+    counts = confusion_matrix(labels, probability.argmax(1), labels=np.arange(len(class_names)))
+    true, called = np.nonzero(counts)
+    names = np.array(list(class_names), object)
+    return pd.DataFrame({"class_name": names[true], "called": names[called], "images": counts[true, called]})
+
+
 def score(
     labels: ClassIds,
     probability: Floats,

@@ -17,14 +17,14 @@ from ganaug.errors import DatasetError, SettingsError
 from ganaug.evaluate import Arena, judge
 from ganaug.pooled import PER_CLASS_FILE, SCORES_FILE, SplitResult, pool, tables
 from ganaug.progress import Progress, in_parts, silent
-from ganaug.scores import matched_recall, score, score_classes
+from ganaug.scores import confusion, matched_recall, score, score_classes
 from ganaug.training.classifiers.choice import choose, usable
 from ganaug.training.contest import Entry, Ground, measure
 from ganaug.training.fits import Floats
 from ganaug.training.tuning import Tuned, asked_of, tune
 from ganaug.training.winner import winner_of, write_winner
 
-RECIPE_FOLDER = "recipe"
+RECIPE_FOLDER, CONFUSION_FILE = "recipe", "confusion.parquet"
 
 
 def run_arena(
@@ -51,7 +51,8 @@ def run_arena(
         wanted: Class ids that the plan wants more of.
         config: Arms, seeds and how they are trained.
         folder: Gets `scores.parquet`, `per_class.parquet`, `predictions.npz` (of this split; `probability`
-            (arms, seeds, N, K) float16, `labels`, `arms`, `seeds`) and `verdict.json`;
+            (arms, seeds, N, K) float16, `labels`, `arms`, `seeds`), `confusion.parquet` (of this split) and
+            `verdict.json`;
             `recipe/`, the training set that did best, for use without ganaug; and `fits/`, from
             which a killed run goes on.
         discriminator: Folder of the base GAN, for arms that start from its discriminator.
@@ -174,7 +175,7 @@ def _finish(
     )
     chosen = [tuned.note] if tuned.scores else []
     verdict = replace(verdict, notes=(*verdict.notes, *pooled.notes, *chosen, *notes))
-    scores, tables_ = [], []
+    scores, tables_, confused = [], [], []
     labels, train_counts = test.class_ids, ground.train.counts()
     for arm, fits in by_arm.items():
         matched = matched_recall(labels, stacked[arm], stacked[verdict.before], ground.wanted)
@@ -185,8 +186,11 @@ def _finish(
             )
             table = score_classes(labels, probability, test.class_names)
             tables_.append(table.assign(arm=arm, seed=seed)[["arm", "seed", *table.columns]])
+            pairs = confusion(labels, probability, test.class_names)
+            confused.append(pairs.assign(arm=arm, seed=seed)[["arm", "seed", *pairs.columns]])
     own = replace(own, scores=pd.DataFrame(scores), per_class=pd.concat(tables_, ignore_index=True))
     own.save(folder)
+    pd.concat(confused, ignore_index=True).to_parquet(folder / CONFUSION_FILE, index=False)
     arena = Arena(*tables([own, *others]), verdict)
     arena.scores.to_parquet(folder / SCORES_FILE, index=False)
     arena.per_class.to_parquet(folder / PER_CLASS_FILE, index=False)

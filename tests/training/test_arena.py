@@ -57,6 +57,11 @@ def test_the_arena_leaves_scores_predictions_and_a_verdict(tmp_path):
     per_class = pd.read_parquet(tmp_path / "per_class.parquet")
     assert len(per_class) == 3 * 2 * 3
     assert set(per_class["test_images"]) == {8}
+    confused = pd.read_parquet(tmp_path / "confusion.parquet")
+    assert confused.groupby(["arm", "seed"])["images"].sum().tolist() == [24] * 6
+    right = confused[confused["class_name"] == confused["called"]].groupby("arm")["images"].sum()
+    expected = (per_class["recall"] * per_class["test_images"]).groupby(per_class["arm"]).sum()
+    assert right.to_dict() == pytest.approx(expected[expected > 0].to_dict())
     with np.load(tmp_path / "predictions.npz", allow_pickle=False) as stored:
         assert stored["probability"].shape == (3, 2, 24, 3)
         assert np.allclose(stored["probability"].astype(float).sum(3), 1, atol=0.01)
