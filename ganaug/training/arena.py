@@ -16,6 +16,7 @@ from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, SettingsError
 from ganaug.evaluate import Arena, judge
 from ganaug.progress import Progress, in_parts, silent
+from ganaug.refusal import Checked
 from ganaug.scores import matched_recall, score, score_classes
 from ganaug.training.contest import Entry, Ground, measure
 from ganaug.training.fits import Floats
@@ -33,6 +34,7 @@ def run_arena(
     config: EvaluateConfig,
     folder: Path,
     *,
+    checked: Checked | None = None,
     discriminator: Path | None = None,
     device: str = "cpu",
     progress: Progress = silent,
@@ -51,6 +53,8 @@ def run_arena(
             (arms, seeds, N, K) float16, `labels`, `arms`, `seeds`) and `verdict.json`;
             `recipe/`, the training set that did best, for use without ganaug; and `fits/`, from
             which a killed run goes on.
+        checked: What was found of the synthetic images before, for the verdict to say; why there are
+            none, where there are none.
         discriminator: Folder of the base GAN, for arms that start from its discriminator.
         device: `cpu` or `cuda`; on a GPU one classifier is trained at a time, in this process.
         progress: Told of the images trained on, over all fits.
@@ -77,7 +81,7 @@ def run_arena(
         tuned = tune(ground, asked, tuned, first)
     entries = [Entry(arm, tuned.share, tuned.strength) for arm in arms]
     by_arm = measure(ground, entries, config.chosen_seeds, second)
-    arena = _finish(by_arm, arms, ground, tuned)
+    arena = _finish(by_arm, arms, ground, tuned, checked or Checked())
     _write_winner(
         next(entry for entry in entries if entry.arm.name == winner_of(arena.verdict)), arena, ground
     )
@@ -125,20 +129,22 @@ def _usable_arms(ground: Ground) -> list[Arm]:
 
 
 def _finish(
-    by_arm: Mapping[str, list[tuple[Floats, float]]], arms: Sequence[Arm], ground: Ground, tuned: Tuned
+    by_arm: Mapping[str, list[tuple[Floats, float]]],
+    arms: Sequence[Arm],
+    ground: Ground,
+    tuned: Tuned,
+    checked: Checked,
 ) -> Arena:
     """Score the fits, judge, and write what the folder is to hold."""
     test, folder = ground.test, ground.folder
     stacked = {arm: np.stack([one for one, _ in fits]) for arm, fits in by_arm.items()}
     has_synthetic = len(ground.synthetic) > 0
-    nothing = (
-        "no arm with synthetic images was asked for" if has_synthetic else "no synthetic images were kept"
-    )
+    nothing = "no arm with synthetic images was asked for" if has_synthetic else checked.nothing
     verdict = judge(
         stacked, test, ground.wanted, ground.config, arms=arms, nothing=nothing, chosen=tuned.arm or ""
     )
-    if tuned.scores:
-        verdict = replace(verdict, notes=(*verdict.notes, tuned.note))
+    notes = (*verdict.notes, *([tuned.note] if tuned.scores else []), *checked.notes)
+    verdict = replace(verdict, notes=notes, label_rates=checked.label_rates)
     labels, scores, tables = test.class_ids, [], []
     train_counts = ground.train.counts()
     for arm, fits in by_arm.items():
