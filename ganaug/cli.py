@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from rich.markup import escape
@@ -19,8 +19,9 @@ from ganaug import cli_production, steps
 from ganaug import config as settings
 from ganaug.config import Config
 from ganaug.display import Display, class_table
-from ganaug.errors import GanaugError, MissingExtraError
+from ganaug.errors import GanaugError, MissingExtraError, NotPublishedError
 from ganaug.progress import listening
+from ganaug.publish import fail_without_gain
 from ganaug.run import RunFolder, is_current
 from ganaug.terminal import (
     ConfigFile,
@@ -37,6 +38,8 @@ from ganaug.terminal import (
 )
 
 EXIT_ERROR = 1
+EXIT_NOT_PUBLISHED = 4
+"""Of `run` and `publish`, when a gain was required and the model was refused."""
 _EXTRAS = {
     "prefect": "all",
     "torch": "train",
@@ -76,6 +79,7 @@ def run(
     config: ConfigFile = None,
     run_dir: RunDir = None,
     device: DeviceName = None,
+    require_gain: Flag = False,
     print_config: Flag = False,
     dry_run: Flag = False,
 ) -> None:
@@ -95,10 +99,11 @@ def run(
         config: YAML file of settings.
         run_dir: The run folder.
         device: auto, cpu or cuda.
+        require_gain: End with 4 when the model is refused; all else is done and kept.
         print_config: Print the full effective settings with each one's meaning, and stop.
         dry_run: Tell what would be done and what is done already, and stop.
     """
-    chosen = settings_of(path, config, run_dir, device)
+    chosen = settings_of([*path, *_gain(require_gain)], config, run_dir, device)
     if print_config:
         # Plain print: what comes out is a YAML file, whatever the width of the terminal.
         sys.stdout.write(settings.describe(chosen))
@@ -108,12 +113,21 @@ def run(
         return
     quiet_prefect()
     _stop_at_once_on_ctrl_c()
-    with Display(console, list(steps.STEPS)) as display, listening(display):
-        console.print(Text(f"run folder {steps.run_dir(chosen)}", style="dim"))
-        from pipeline.flows import run_balance
+    folder = steps.run_dir(chosen)
+    try:
+        with Display(console, list(steps.STEPS)) as display, listening(display):
+            console.print(Text(f"run folder {folder}", style="dim"))
+            from pipeline.flows import run_balance
 
-        result = run_balance(chosen)
-    _show_result(RunFolder.open(steps.run_dir(chosen)), result)
+            run_balance(chosen)
+    except NotPublishedError:
+        _show_result(RunFolder.open(folder))
+        raise
+    _show_result(RunFolder.open(folder))
+
+
+def _gain(require_gain: bool) -> list[str]:
+    return ["--publish.require-gain", "true"] if require_gain else []
 
 
 def _step_verb(step: str, text: str) -> None:
@@ -142,7 +156,6 @@ _STEP_HELP = {
     "export": "Export every generator to one self-contained ONNX file, checked against torch.",
     "assemble": "Write the balanced training set, real and synthetic, with the origin of every image.",
     "evaluate": "Measure on the locked real test split whether the synthetic images helped.",
-    "publish": "Move the model into the store as a new version, unless its images did harm.",
     "report": "Write the HTML report of what is done so far.",
 }
 
@@ -152,6 +165,33 @@ for _name, _text in _STEP_HELP.items():
 for _verb in (cli_production.produce, cli_production.screen):
     app.command(_verb, help_epilogue=fields_page(_verb.__name__))
 app.command(cli_production.reproduce)
+
+
+@app.command(help_epilogue=fields_page("publish"))
+def publish(
+    *path: Rest,
+    config: ConfigFile = None,
+    run_dir: RunDir = None,
+    device: DeviceName = None,
+    require_gain: Flag = False,
+) -> None:
+    """Move the model into the store as a new version, if its verdict is *helps*.
+
+    Or *no difference*, with `--publish.accept 'no difference'`; *cannot tell* and *hurts* never
+    ship, and a set that was refused before the arena does not either. A refusal is a result: the
+    earlier version stays current, the reason is told, and the exit status is 0.
+
+    Args:
+        path: The dataset of the run.
+        config: YAML file of settings of the run.
+        run_dir: The run folder.
+        device: auto, cpu or cuda.
+        require_gain: End with 4 when the model is refused.
+    """
+    tokens = [*path, *_gain(require_gain)]
+    chosen = settings_of(tokens, config, run_dir, device, continues=True)
+    (outcome,) = do_step("publish", chosen, None)
+    fail_without_gain(outcome.record.summary, chosen.publish)
 
 
 @app.command
@@ -256,7 +296,7 @@ def _show_dry_run(chosen: Config) -> None:
     console.print(table)
 
 
-def _show_result(folder: RunFolder, result: dict[str, Any]) -> None:
+def _show_result(folder: RunFolder) -> None:
     """The table, the verdict and where the report is."""
     from ganaug.report.collect import class_rows
 
@@ -268,9 +308,11 @@ def _show_result(folder: RunFolder, result: dict[str, Any]) -> None:
         console.print(Text(text + f"all are in {folder.path('split') / 'unreadable.csv'}", style="yellow"))
     for warning in split.summary["warnings"] if split else []:
         console.print(Text(f"! {warning}", style="yellow"), soft_wrap=True)
-    console.print(Text(f"{result['evaluate']['verdict']}: {result['evaluate']['sentence']}", style="bold"))
-    console.print(Text(result["publish"]["reason"]))
-    console.print(Text(f"report: {result['report']}"), soft_wrap=True)
+    for step, told in (("evaluate", "{verdict}: {sentence}"), ("publish", "{reason}")):
+        record = folder.record(step)
+        if record is not None:
+            console.print(Text(told.format(**record.summary), style="bold" if step == "evaluate" else ""))
+    console.print(Text(f"report: {folder.path('report') / 'report.html'}"), soft_wrap=True)
 
 
 def _stop_at_once_on_ctrl_c() -> None:
@@ -299,7 +341,8 @@ def main() -> None:
         if wants_traceback:
             raise
         errors.print(Text(f"ganaug: {error}", style="red"), soft_wrap=True)
-        raise SystemExit(EXIT_ERROR) from error
+        refused = isinstance(error, NotPublishedError)
+        raise SystemExit(EXIT_NOT_PUBLISHED if refused else EXIT_ERROR) from error
     except ModuleNotFoundError as error:
         if wants_traceback or error.name not in _EXTRAS:
             raise

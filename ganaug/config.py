@@ -383,6 +383,10 @@ class EvaluateConfig(Section):
     """Level of the intervals."""
     margin: PositiveFloat = 0.01
     """A difference of macro-F1 that is certainly smaller than this is called no difference."""
+    min_right_label: Share = 0.3
+    """Share of a class's synthetic images, as produced, that every screening classifier must call by
+    the class; with less, none of them is used, and without any class left no classifier is trained
+    on them. 0 switches it off."""
     workers: NonNegativeInt = 0
     """Processes that train classifiers; 0 means one per core."""
     classifier: str = classifier_name.DEFAULT
@@ -419,8 +423,13 @@ class EvaluateConfig(Section):
 
 
 class PublishConfig(Section):
-    """Where accepted models go."""
+    """Which models are accepted, and where they go."""
 
+    accept: Literal["helps", "no difference"] = "helps"
+    """Verdict that ships: `helps` and nothing else; `no difference`: that as well. `cannot tell` and
+    `hurts` never ship."""
+    require_gain: bool = False
+    """A model that is refused is a failure, told when all else is done: exit status 4, flow run failed."""
     store: Path = Path("exported")
     """The model store."""
     name: str = "auto"

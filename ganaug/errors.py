@@ -5,7 +5,7 @@ Each says what came, what is allowed and what to do next, and carries its data a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,47 @@ class UnknownClassError(GanaugError, ValueError):
         super().__init__(
             f"model {model!r} cannot generate {self.asked}; it knows {self.known}. "
             "Retrain on a data set that has those classes, or drop them from the plan."
+        )
+
+
+class LeakError(DatasetError):
+    """Synthetic images that are copies of locked test images.
+
+    Attributes:
+        test_rows: Rows of the test split that are copied, by class name.
+    """
+
+    def __init__(
+        self, findings: Sequence[str], test_rows: Mapping[str, Sequence[int]], *, has_groups: bool = False
+    ) -> None:
+        self.findings = list(findings)
+        self.test_rows = {name: list(rows) for name, rows in test_rows.items()}
+        groups = (
+            "The images are grouped: look whether whole groups of the test split were used. "
+            if has_groups
+            else ""
+        )
+        super().__init__(
+            "synthetic images are copies of locked test images, so nothing that is measured with them could be "
+            "believed:\n"
+            + "\n".join(f"  - {finding}" for finding in self.findings)
+            + "\nThe generator, or the folder that the images are from, has seen the test split. "
+            f"{groups}Train on the training split alone, or take other images, and evaluate again."
+        )
+
+
+class NotPublishedError(GanaugError, RuntimeError):
+    """A gain was required, and the model was refused; everything else of the run is there.
+
+    Attributes:
+        reason: Why, and what it takes.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"{reason} This is a failure because publish.require_gain is set; everything else is done and kept, "
+            "and without it the same refusal is a result."
         )
 
 

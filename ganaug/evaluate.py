@@ -19,6 +19,7 @@ from ganaug.config import EvaluateConfig
 from ganaug.dataset import ClassIds, LabelledImages
 from ganaug.errors import SettingsError
 from ganaug.intervals import Difference, Floats, Measures, compare, units_of
+from ganaug.refusal import LabelRate
 from ganaug.scores import matched_recall
 from ganaug.simultaneous import Comparison, compare_all
 from ganaug.visible import smallest_visible
@@ -71,6 +72,8 @@ class Verdict:
         comparisons: Every other arm against `before`, with intervals that hold for all at once.
         classes: Each wanted class.
         notes: How to read it, in sentences.
+        label_rates: How many of each class's synthetic images, as produced, are of their class, and
+            whether they were refused for that before the arena.
     """
 
     verdict: Answer
@@ -91,6 +94,7 @@ class Verdict:
     comparisons: tuple[Comparison, ...] = ()
     classes: tuple[WantedClass, ...] = ()
     notes: tuple[str, ...] = ()
+    label_rates: tuple[LabelRate, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `verdict.json` holds them."""

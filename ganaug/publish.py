@@ -1,4 +1,8 @@
-"""The gate: a model version reaches the store only when its images did no harm."""
+"""The gate: a model version reaches the store only when its verdict allows it.
+
+A refusal is a result, not a failure: the earlier version stays current, and the reason says what
+it takes. Who wants a failure asks for it (`publish.require_gain`), and gets it when all is written.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,24 @@ from typing import Any
 
 from ganaug import store
 from ganaug.card import ModelCard
+from ganaug.config import PublishConfig
+from ganaug.errors import NotPublishedError
 
 PUBLISH_FILE = "publish.json"
 
 
 def publish_model(
-    folders: Sequence[Path], verdict: Mapping[str, Any], store_folder: Path, name: str, out: Path
+    folders: Sequence[Path],
+    verdict: Mapping[str, Any],
+    store_folder: Path,
+    name: str,
+    out: Path,
+    *,
+    accept: str = "helps",
 ) -> dict[str, Any]:
-    """Publish exported generators as one model version, unless its images did harm or none was kept.
+    """Publish exported generators as one model version, if the verdict allows it.
+
+    A class's own generator whose images were refused before the arena was not measured, and is left out.
 
     Args:
         folders: Export folders, the base first.
@@ -25,30 +39,121 @@ def publish_model(
         store_folder: The model store.
         name: Name of the model in the store.
         out: Folder of the step; gets `publish.json`.
+        accept: `helps`: nothing else ships; `no difference`: that ships too.
 
     Returns:
-        `published`, `version`, `path` and the `reason` in words.
+        `published`, `version`, `path`, `current` (the version that is current now, None without any)
+        and the `reason` in words.
+
+    Raises:
+        ModelError: A generator is missing or damaged.
+        OutputError: The store cannot be written.
     """
     result: dict[str, Any] = {"published": False, "version": None, "path": None}
-    if verdict["verdict"] == "hurts":
-        result["reason"] = "not published: on real held-out images the synthetic images made things worse"
-    elif not verdict["after"]:
-        result["reason"] = "not published: no synthetic image was kept, so nothing could be measured"
+    obstacle = _obstacle(verdict, accept)
+    if obstacle:
+        current = _current_version(store_folder, name)
+        stays = f"version {current} of {name!r} stays current" if current else "nothing was published before"
+        result |= {"current": current, "reason": f"not published: {obstacle} ({stays})."}
     else:
-        model = out / "model"
-        shutil.rmtree(model, ignore_errors=True)
-        metrics = {key: verdict[key] for key in ("difference", "low", "high") if verdict.get(key) is not None}
-        card = store.assemble_model(folders, model, name=name, verdict=verdict["verdict"], metrics=metrics)
-        version = _version_of(card, store_folder, name) or store.publish(model, store_folder, name)
-        shutil.rmtree(model)
+        refused = _refused(verdict)
+        measured = [folder for folder in folders if not _makes_only(folder, refused)]
+        version = _publish(measured, verdict, store_folder, name, out / "model")
+        without = f"; without own generators of {', '.join(refused)}, which were refused" if refused else ""
         result |= {
             "published": True,
             "version": version,
             "path": (store_folder / name / str(version)).as_posix(),
-            "reason": f"published: the verdict is {verdict['verdict']!r}, which is not worse",
+            "current": _current_version(store_folder, name),
+            "reason": f"published: the verdict is {verdict['verdict']!r}{without}",
         }
     (out / PUBLISH_FILE).write_text(json.dumps(result, indent=2), encoding="utf-8")
     return result
+
+
+def fail_without_gain(result: Mapping[str, Any], config: PublishConfig) -> None:
+    """Make a refusal a failure where the settings ask for that; to be called when all is written.
+
+    Args:
+        result: What `publish_model` returned.
+        config: The settings.
+
+    Raises:
+        NotPublishedError: `require_gain` is set, and nothing was published.
+    """
+    if config.require_gain and not result["published"]:
+        raise NotPublishedError(result["reason"])
+
+
+def _obstacle(verdict: Mapping[str, Any], accept: str) -> str:
+    """Why this verdict does not ship, and what it takes; empty when it does."""
+    answer = verdict["verdict"]
+    if not verdict["after"]:
+        # Whatever the verdict says: what was not compared has shown nothing.
+        return _nothing_compared(verdict)
+    if answer == "helps" or answer == accept == "no difference":
+        return ""
+    return f"{_WHY.get(answer, f'the verdict is {answer!r}')}. {_TAKES.get(answer, _BETTER_IMAGES)}"
+
+
+_BETTER_IMAGES = (
+    "To ship, the images must be better: train longer (train.steps), give more real images, or train on a GPU"
+)
+_WHY = {
+    "hurts": "on real held-out images the synthetic images made things worse",
+    "no difference": "on real held-out images the synthetic images made no difference that matters, and "
+    "publish.accept asks for a gain",
+    "cannot tell": "these data cannot tell whether the synthetic images help",
+}
+_TAKES = {
+    "no difference": f"{_BETTER_IMAGES}; or ask for less with --publish.accept 'no difference'",
+    "cannot tell": "To ship, the whole interval of the difference must lie above zero: more test images "
+    "(split.test_share) or classifier seeds (evaluate.seeds) make it narrower, better images move it",
+}
+
+
+def _nothing_compared(verdict: Mapping[str, Any]) -> str:
+    if refused := _refused(verdict):
+        rates = [rate for rate in verdict["label_rates"] if rate["is_refused"]]
+        shares = ", ".join(f"{rate['class_name']} {rate['right_label']:.0%}" for rate in rates)
+        return (
+            f"the images of {', '.join(refused)} were refused before the arena, because too few are of their class "
+            f"({shares}; evaluate.min_right_label asks for {rates[0]['limit']:.0%}), and no others were left to "
+            f"compare. {_BETTER_IMAGES}"
+        )
+    return (
+        "no arm with synthetic images was compared, so nothing was measured. To ship, the screen must keep "
+        "images (the report says why it rejected them) and evaluate.arms must hold an arm that uses them"
+    )
+
+
+def _refused(verdict: Mapping[str, Any]) -> list[str]:
+    """Classes whose images were refused before the arena; older verdicts know of none."""
+    return [str(rate["class_name"]) for rate in verdict.get("label_rates", ()) if rate["is_refused"]]
+
+
+def _makes_only(folder: Path, refused: Sequence[str]) -> bool:
+    return bool(refused) and all(
+        set(graph.classes) <= set(refused) for graph in ModelCard.load(folder).graphs
+    )
+
+
+def _publish(
+    folders: Sequence[Path], verdict: Mapping[str, Any], store_folder: Path, name: str, model: Path
+) -> int:
+    shutil.rmtree(model, ignore_errors=True)
+    metrics = {key: verdict[key] for key in ("difference", "low", "high") if verdict.get(key) is not None}
+    card = store.assemble_model(folders, model, name=name, verdict=verdict["verdict"], metrics=metrics)
+    version = _version_of(card, store_folder, name) or store.publish(model, store_folder, name)
+    shutil.rmtree(model)
+    return version
+
+
+def _current_version(store_folder: Path, name: str) -> int | None:
+    for stored in store.list_models(store_folder):
+        if stored.name == name and stored.is_current:
+            return stored.version
+    return None
 
 
 def _version_of(card: ModelCard, store_folder: Path, name: str) -> int | None:

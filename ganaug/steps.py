@@ -25,10 +25,11 @@ from ganaug.errors import ModelError, RunFolderError, TooManyUnreadableError
 from ganaug.plan import BalancePlan, ClassPlan
 from ganaug.progress import Progress, in_parts, silent
 from ganaug.run import Job, Outcome, RunFolder, Step, perform, writing
-from ganaug.screen import SCREENER
+from ganaug.screen import SCREENED_FILE, SCREENER
 
 if TYPE_CHECKING:
     from ganaug.readers import Reading
+    from ganaug.refusal import LabelRate
     from ganaug.split import Split
 
 UNREADABLE_FILE = "unreadable.csv"
@@ -335,7 +336,7 @@ def load_synthetic(run: RunFolder) -> LabelledImages:
     images, rows = [np.empty((0, *split.images.shape[1:]), np.uint8)], []
     for plan in load_plan(run).wanted:
         folder = run.done_path("screen", plan.part)
-        screened = pd.read_parquet(folder / "screened.parquet")
+        screened = pd.read_parquet(folder / SCREENED_FILE)
         images.append(np.load(folder / "kept.npy", mmap_mode="r", allow_pickle=False))
         rows.append(screened[screened["kept"]])
     index = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame({"class_id": np.empty(0, np.int64)})
@@ -344,28 +345,53 @@ def load_synthetic(run: RunFolder) -> LabelledImages:
 
 def _evaluate(job: Job) -> dict[str, Any]:
     from ganaug.further_splits import further_splits
+    from ganaug.leak import refuse_leaks
+    from ganaug.refusal import refuse_mislabelled
     from ganaug.split import load_split
     from ganaug.training.arena import run_arena
     from ganaug.training.device import resolve_device
 
     run, config = job.run, job.run.config
     data, device = load_split(run.path("split")), resolve_device(config.device)
+    train, test, kept = data.part("train"), data.part("test"), load_synthetic(run)
+    # Both before any classifier is trained: what they refuse is not worth the hours.
+    leak_note = refuse_leaks(train, test, kept)
+    synthetic, checked = refuse_mislabelled(kept, _label_rates(run, data.class_names))
     n_further = config.evaluate.chosen_splits - 1
     further, own = in_parts(job.progress, [n_further, 1])
     others = further_splits(run, n_further, further)
     arena = run_arena(
-        data.part("train"),
-        load_synthetic(run),
-        data.part("test"),
+        train,
+        synthetic,
+        test,
         [plan.class_id for plan in load_plan(run).wanted],
         config.evaluate,
         job.out,
+        checked=checked.with_notes([leak_note]),
         discriminator=run.path("train", "base"),
         device=device,
         others=others,
         progress=own,
     )
-    return {"verdict": arena.verdict.verdict, "sentence": arena.verdict.sentence, "device": device}
+    refused = [rate.class_name for rate in checked.label_rates if rate.is_refused]
+    return {
+        "verdict": arena.verdict.verdict,
+        "sentence": arena.verdict.sentence,
+        "refused": refused,
+        "device": device,
+    }
+
+
+def _label_rates(run: RunFolder, class_names: Sequence[str]) -> tuple[LabelRate, ...]:
+    from ganaug.refusal import label_rates
+
+    reasons = {
+        plan.class_id: pd.read_parquet(run.path("screen", plan.part) / SCREENED_FILE, columns=["reason"])[
+            "reason"
+        ]
+        for plan in load_plan(run).wanted
+    }
+    return label_rates(reasons, class_names, run.config.evaluate.min_right_label)
 
 
 def _publish(job: Job) -> dict[str, Any]:
@@ -376,7 +402,7 @@ def _publish(job: Job) -> dict[str, Any]:
     folders = [run.path("export", "base")] if _has_base(run) else []
     folders += [run.path("export", plan.part) for plan in load_plan(run).wanted if plan.trains_own]
     name = run_name(config) if config.publish.name == "auto" else config.publish.name
-    return publish_model(folders, verdict, config.publish.store, name, job.out)
+    return publish_model(folders, verdict, config.publish.store, name, job.out, accept=config.publish.accept)
 
 
 def _report(job: Job) -> dict[str, Any]:
@@ -485,12 +511,19 @@ _ALL = [
     Step(
         "evaluate",
         _evaluate,
-        ("ganaug.training.arena",),
+        ("ganaug.training.arena", "ganaug.leak"),
         _reads_for_evaluate,
         ("evaluate", "device"),
         _own_code,
     ),
-    Step("publish", _publish, ("ganaug.publish",), _reads_for_publish, ("publish", "name")),
+    Step(
+        "publish",
+        _publish,
+        ("ganaug.publish",),
+        _reads_for_publish,
+        # Not `require_gain`: whether a refusal is a failure changes nothing of what is left.
+        ("publish.accept", "publish.store", "publish.name", "name"),
+    ),
     Step("report", _report, ("ganaug.report",), _reads_for_report, ("report",)),
 ]
 STEPS = {step.name: step for step in _ALL}

@@ -17,12 +17,12 @@ from ganaug.config import Config
 from ganaug.display import Display
 from ganaug.errors import SettingsError
 from ganaug.progress import listening, to_listener
-from ganaug.run import RunFolder, perform
+from ganaug.run import Outcome, RunFolder, perform
 
 console = Console()
 errors = Console(stderr=True)
-LONGEST = 400
-"""Longer entries of a step's summary stand in its `step.json` alone."""
+LONGEST, WHOLE = 400, {"sentence", "reason"}
+"""Longer entries of a step's summary, but for these, stand in its `step.json` alone."""
 
 Rest = Annotated[
     str,
@@ -41,9 +41,9 @@ DeviceName = Annotated[str | None, Parameter(help="auto, cpu or cuda.")]
 Flag = Annotated[bool, Parameter(negative=())]
 
 
-def do_step(step: str, chosen: Config, part: str | None) -> None:
+def do_step(step: str, chosen: Config, part: str | None) -> list[Outcome]:
     """Do one step on the run folder, and `split` before `plan`, which nobody asks for alone."""
-    folder = steps.open_run(chosen)
+    folder, outcomes = steps.open_run(chosen), []
     with folder.locked(), Display(console, list(steps.STEPS)) as display, listening(display):
         for name in ["split", "plan"] if step == "plan" else [step]:
             names = steps.parts(folder, name) if part is None else _matching_parts(folder, name, part)
@@ -52,6 +52,8 @@ def do_step(step: str, chosen: Config, part: str | None) -> None:
                 outcome = perform(folder, steps.STEPS[name], one, to_listener(name, one))
                 display.finished(name, one, seconds=outcome.record.seconds, was_done=outcome.was_done)
                 _show_summary(outcome.folder, outcome.record.summary)
+                outcomes.append(outcome)
+    return outcomes
 
 
 def _matching_parts(folder: RunFolder, step: str, wanted: str) -> Sequence[str]:
@@ -130,7 +132,7 @@ def _parse_tokens(tokens: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
 def _show_summary(folder: Path, summary: dict[str, Any]) -> None:
     for key, value in summary.items():
         text = f"    {key}: {value}"
-        if value not in (None, [], {}, "") and len(text) <= LONGEST:
+        if value not in (None, [], {}, "") and (key in WHOLE or len(text) <= LONGEST):
             console.print(Text(text), soft_wrap=True)
     console.print(Text(f"    in {folder}", style="dim"), soft_wrap=True)
 

@@ -12,6 +12,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from ganaug.config import Config
 from ganaug.progress import listener
+from ganaug.publish import fail_without_gain
 from ganaug.run import RunFolder
 from ganaug.screen import SCREENER
 from ganaug.steps import open_run, parts, run_name
@@ -36,6 +37,9 @@ def balance(config: Config) -> dict[str, Any]:
 
     Returns:
         The summaries of `evaluate` and `publish`, and the path of the report.
+
+    Raises:
+        NotPublishedError: `publish.require_gain` is set and the model was refused; all else is done.
     """
     run = open_run(config)
     with run.locked():
@@ -84,6 +88,8 @@ class _Balance:
         self._whole("assemble")
         verdict, published, report = (self._whole(step) for step in ("evaluate", "publish", "report"))
         artifacts.verdict(self._run, verdict, published)
+        # Last: the report tells of a refusal too.
+        fail_without_gain(published, self._run.config.publish)
         return {
             "evaluate": verdict,
             "publish": published,

@@ -1,8 +1,11 @@
 """`ganaug run` as a user has it: one process, Prefect's embedded server, real training."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -128,11 +131,97 @@ def test_other_settings_do_only_what_depends_on_them_again(finished):
     assert [line.split()[1] for line in again] == ["report"]
 
 
-def test_a_model_that_did_no_harm_is_in_the_store_and_verified(finished):
-    where, _ = finished
+def test_a_model_is_in_the_store_and_verified_if_its_verdict_ships(finished):
+    where, output = finished
     published = json.loads((where / "runs/digits/publish/publish.json").read_text())
-    output = finish(start(where, "models"))
-    assert ("verified" in output) == published["published"]
+    verdict = json.loads((where / "runs/digits/evaluate/verdict.json").read_text())
+    assert published["published"] == (verdict["verdict"] == "helps")
+    assert " ".join(published["reason"].split()) in " ".join(output.split())
+    assert ("verified" in finish(start(where, "models"))) == published["published"]
+
+
+@pytest.fixture(scope="module")
+def refused(finished, tmp_path_factory) -> tuple[Path, str]:
+    """The same run, of whose images every one would have to be of its class; and what it printed."""
+    where = tmp_path_factory.mktemp("refused") / "job"
+    shutil.copytree(finished[0], where)
+    return where, finish(start(where, "run", *WORDS, "--evaluate.min-right-label", "1"))
+
+
+def test_a_generator_that_is_refused_before_the_arena_is_not_trained_on_and_not_published(refused):
+    where, output = refused
+    run = where / "runs" / "digits"
+    verdict = json.loads((run / "evaluate/verdict.json").read_text())
+    assert (verdict["verdict"], verdict["after"]) == ("cannot tell", "")
+    assert [rate["class_name"] for rate in verdict["label_rates"]] == ["3", "5", "8"]
+    for rate in verdict["label_rates"]:
+        screened = pd.read_parquet(
+            next((run / "screen").glob(f"*-{rate['class_name']}")) / "screened.parquet"
+        )
+        assert rate["right_label"] == pytest.approx((screened["reason"] != "wrong label").mean())
+        assert rate["is_refused"] == (rate["right_label"] < 1)
+    assert not any("synthetic" in arm for arm in pd.read_parquet(run / "evaluate/scores.parquet")["arm"])
+    assert "synthetic" not in json.loads((run / "evaluate/recipe/recipe.json").read_text())["arm"]
+    assert "refused before the arena" in " ".join(output.split())
+
+
+def test_a_refusal_is_told_everywhere_and_is_no_failure(refused):
+    where, output = refused
+    published = json.loads((where / "runs/digits/publish/publish.json").read_text())
+    report = (where / "runs/digits/report/report.html").read_text()
+    assert published["published"] is False
+    assert "To ship, " in published["reason"]
+    assert " ".join(published["reason"].split()) in " ".join(output.split())
+    assert "To ship, " in report
+    assert not (where / "exported").exists()
+    assert _states(where)[-1] == "COMPLETED"
+
+
+def test_where_a_gain_is_required_a_refusal_ends_with_4_after_all_is_written(refused):
+    where, _ = refused
+    (where / "runs/digits/report/report.html").unlink()
+    again = ("run", *WORDS, "--evaluate.min-right-label", "1", "--require-gain")
+    output = finish(start(where, *again), code=4)
+    assert "publish.require_gain" in output
+    assert "recall before" in output
+    assert "Traceback" not in output
+    assert (where / "runs/digits/report/report.html").is_file()
+    assert _states(where)[-1] == "FAILED"
+    # What is required changes nothing of what was done.
+    did = [
+        line.split()[1] for line in output.splitlines() if line.startswith("✓") and "done before" not in line
+    ]
+    assert did == ["report"]
+    assert "not published" in finish(start(where, "publish", "--require-gain"), code=4)
+    assert "not published" in finish(start(where, "publish", "--publish.require-gain", "false"))
+
+
+def _states(where: Path) -> list[str]:
+    """How the flow runs ended, in their order."""
+    with contextlib.closing(sqlite3.connect(where / "prefect" / "prefect.db")) as database:
+        rows = database.execute("SELECT state_type FROM flow_run ORDER BY start_time").fetchall()
+    return [state for (state,) in rows]
+
+
+def test_test_images_among_the_synthetic_ones_stop_the_evaluation_before_it_trains(finished, tmp_path):
+    where = tmp_path / "job"
+    shutil.copytree(finished[0], where)
+    run = where / "runs" / "digits"
+    index, images = pd.read_parquet(run / "split/index.parquet"), np.load(run / "split/images.npy")
+    plan = {row["class_name"]: row for row in json.loads((run / "plan/plan.json").read_text())["classes"]}
+    for name in ("3", "5", "8"):
+        (folder,) = (run / "screen").glob(f"*-{name}")
+        screened = pd.read_parquet(folder / "screened.parquet")
+        is_test = (index["split"] == "test") & (index["class_id"] == plan[name]["class_id"])
+        test = images[is_test][:5]
+        screened.assign(kept=np.arange(len(screened)) < len(test), reason="").to_parquet(
+            folder / "screened.parquet"
+        )
+        np.save(folder / "kept.npy", test)
+    output = finish(start(where, "evaluate", "--evaluate.confidence", "0.9"), code=1)
+    assert "copies of locked test images" in output
+    assert "5 are test images to the last pixel" in output
+    assert not list(run.glob("evaluate.partial/fits"))
 
 
 def test_the_dry_run_says_what_is_done(finished):

@@ -17,6 +17,7 @@ from ganaug.errors import DatasetError, SettingsError
 from ganaug.evaluate import Arena, judge
 from ganaug.pooled import PER_CLASS_FILE, SCORES_FILE, SplitResult, pool, tables
 from ganaug.progress import Progress, in_parts, silent
+from ganaug.refusal import Checked
 from ganaug.scores import confusion, matched_recall, score, score_classes
 from ganaug.training.classifiers.choice import choose, usable
 from ganaug.training.contest import Entry, Ground, measure
@@ -35,6 +36,7 @@ def run_arena(
     config: EvaluateConfig,
     folder: Path,
     *,
+    checked: Checked | None = None,
     discriminator: Path | None = None,
     device: str = "cpu",
     others: Sequence[SplitResult] = (),
@@ -55,6 +57,8 @@ def run_arena(
             `verdict.json`;
             `recipe/`, the training set that did best, for use without ganaug; and `fits/`, from
             which a killed run goes on.
+        checked: What was found of the synthetic images before, for the verdict to say; why there are
+            none, where there are none.
         discriminator: Folder of the base GAN, for arms that start from its discriminator.
         device: `cpu` or `cuda`; on a GPU one classifier is trained at a time, in this process.
         others: What the same arms gave on other splits of the images; the verdict is about all.
@@ -84,7 +88,7 @@ def run_arena(
         tuned = tune(ground, asked, tuned, first)
     entries = [Entry(arm, tuned.share, tuned.strength) for arm in arms]
     by_arm = measure(ground, entries, config.chosen_seeds, second)
-    arena = _finish(by_arm, arms, ground, tuned, others, notes)
+    arena = _finish(by_arm, arms, ground, tuned, others, (checked or Checked()).with_notes(notes))
     _write_winner(
         next(entry for entry in entries if entry.arm.name == winner_of(arena.verdict)), arena, ground
     )
@@ -152,29 +156,31 @@ def _finish(
     ground: Ground,
     tuned: Tuned,
     others: Sequence[SplitResult],
-    notes: Sequence[str],
+    checked: Checked,
 ) -> Arena:
     """Score the fits, judge them together with other splits, and write what the folder is to hold."""
     test, folder = ground.test, ground.folder
     stacked = {arm: np.stack([one for one, _ in fits]) for arm, fits in by_arm.items()}
     has_synthetic = len(ground.synthetic) > 0
-    nothing = (
-        "no arm with synthetic images was asked for" if has_synthetic else "no synthetic images were kept"
-    )
+    nothing = "no arm with synthetic images was asked for" if has_synthetic else checked.nothing
     own = SplitResult(test.index, stacked, pd.DataFrame(), pd.DataFrame())
-    without = {arm.name: _without_synthetic(arm) for arm in arms if arm.has_synthetic}
+    known = {arm.name: arm for arm in arms}
+    # Another split may have kept synthetic images where this one has none.
+    known |= {name: make_arm(name) for one in others for name in one.probability if name not in known}
+    without = {arm.name: _without_synthetic(arm) for arm in known.values() if arm.has_synthetic}
     pooled = pool([own, *others], test.class_names, without)
     verdict = judge(
         pooled.probability,
         pooled.test,
         ground.wanted,
         ground.config,
-        arms=[arm for arm in arms if arm.name in pooled.probability],
+        arms=[known[name] for name in pooled.probability],
         nothing=nothing,
         chosen="" if others else tuned.arm or "",
     )
     chosen = [tuned.note] if tuned.scores else []
-    verdict = replace(verdict, notes=(*verdict.notes, *pooled.notes, *chosen, *notes))
+    notes = (*verdict.notes, *pooled.notes, *chosen, *checked.notes)
+    verdict = replace(verdict, notes=notes, label_rates=checked.label_rates)
     scores, tables_, confused = [], [], []
     labels, train_counts = test.class_ids, ground.train.counts()
     for arm, fits in by_arm.items():
