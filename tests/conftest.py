@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ganaug.card import ModelCard, describe_graph, graph_metadata, now
+
+# Where tests run side by side, each process's torch would take all cores and wait for the others'.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 CLASS_NAMES = ("cat", "dog", "emu")
 
