@@ -18,6 +18,9 @@ ROWS = np.flatnonzero(TEST.class_ids == 3)
 HONEST = CUT.images[CUT.class_ids == 3]
 
 
+INNOCENT = "None of the "
+
+
 def jittered(images, rng):
     return np.clip(images + rng.normal(0, 6, images.shape), 0, 255).astype(np.uint8)
 
@@ -69,7 +72,7 @@ def test_copies_of_training_images_are_not_taken_for_copies_of_test_images():
     rng = np.random.default_rng(0)
     rows = rng.integers(0, len(TRAIN), 2000)
     for copies in (TRAIN.images[rows], jittered(TRAIN.images[rows], rng), np.roll(TRAIN.images[rows], 1, 1)):
-        refuse_leaks(TRAIN, TEST, as_synthetic(copies, TRAIN.class_ids[rows]))
+        assert refuse_leaks(TRAIN, TEST, as_synthetic(copies, TRAIN.class_ids[rows])).startswith(INNOCENT)
 
 
 def test_training_images_that_the_test_split_holds_too_accuse_nobody():
@@ -80,7 +83,7 @@ def test_training_images_that_the_test_split_holds_too_accuse_nobody():
         TRAIN.class_names,
     )
     train.index.loc[len(TRAIN) :, "class_id"] = 3
-    refuse_leaks(train, TEST, as_synthetic(np.repeat(THREES[:20], 5, axis=0), 3))
+    assert refuse_leaks(train, TEST, as_synthetic(np.repeat(THREES[:20], 5, axis=0), 3)).startswith(INNOCENT)
 
 
 def test_images_of_one_colour_give_nothing_away():
@@ -90,14 +93,14 @@ def test_images_of_one_colour_give_nothing_away():
         TEST.index.loc[[*range(len(TEST)), 0]].reset_index(drop=True),
         TEST.class_names,
     )
-    refuse_leaks(TRAIN, test, as_synthetic(np.repeat(blank, 50, 0), 3))
+    assert refuse_leaks(TRAIN, test, as_synthetic(np.repeat(blank, 50, 0), 3)).startswith(INNOCENT)
 
 
 def test_the_shipped_generator_is_not_accused():
     """A pair GAN that has seen five real images each of these classes."""
     generator = ganaug.load("exported/digits@1")
     made = np.concatenate([generator.sample(str(digit), count=300, seed=0) for digit in (3, 5, 8)])
-    refuse_leaks(TRAIN, TEST, as_synthetic(made, np.repeat([3, 5, 8], 300)))
+    assert refuse_leaks(TRAIN, TEST, as_synthetic(made, np.repeat([3, 5, 8], 300))).startswith(INNOCENT)
 
 
 def test_look_alikes_that_real_images_have_too_are_explained():

@@ -540,6 +540,7 @@ def test_no_command_outlives_the_run(how, tmp_path):
     os.kill(run.pid, how)
     run.wait(30)
     wait_until(lambda: not any(map(is_running, pids(tmp_path, 2))))
+    assert not any(map(is_running, pids(tmp_path, 2)))
 
 
 @pytest.mark.parametrize(
