@@ -1,14 +1,13 @@
-"""What the arms scored on the locked real test split, and the verdict in plain words.
+"""What the arms scored on the locked real test split, and the verdict.
 
 Torch-free: it reads probabilities, whoever made them. Arms are in `arms`, intervals in
-`intervals`, and training them is `training.arena`.
+`intervals`, the verdict's words in `verdict`, and training them is `training.arena`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,86 +18,19 @@ from ganaug.config import EvaluateConfig
 from ganaug.dataset import ClassIds, LabelledImages
 from ganaug.errors import SettingsError
 from ganaug.intervals import Difference, Floats, Measures, compare, units_of
-from ganaug.refusal import LabelRate
 from ganaug.scores import matched_recall
 from ganaug.simultaneous import Comparison, compare_all
+from ganaug.verdict import (
+    Verdict,
+    WantedClass,
+    decide,
+    notes_of,
+    nothing_sentence,
+    percent,
+    sentence_of,
+    visible_words,
+)
 from ganaug.visible import smallest_visible
-
-Answer = Literal["helps", "no difference", "hurts", "cannot tell"]
-
-
-@dataclass(frozen=True)
-class WantedClass:
-    """One class that the plan wants more of, before and after.
-
-    Attributes:
-        class_id: Its number.
-        class_name: Its name.
-        test_images: Real test images of it.
-        recall: Its recall in both arms; None without test images.
-        smallest_visible: The smallest gain of recall that so many test images, and arms that
-            disagree as often as these, show four times in five; None without test images.
-        sentence: That in words.
-    """
-
-    class_id: int
-    class_name: str
-    test_images: int
-    recall: Difference | None
-    smallest_visible: float | None
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether synthetic images help. Scores and differences are shares (0.01 is one point).
-
-    Attributes:
-        verdict: `helps`, `no difference`, `hurts` or `cannot tell`.
-        sentence: The verdict for a reader who knows none of the words.
-        before: Name of the best arm without synthetic images.
-        after: Name of the best arm with them; empty when there is none to compare.
-        difference: Macro-F1 of `after` less that of `before`.
-        low: Lower end of its interval, which holds for all arms with synthetic images at once.
-        high: Upper end.
-        smallest_visible: About the smallest difference of macro-F1 that these data can show.
-        confidence: Level of the intervals.
-        margin: A difference that is certainly smaller counts as none.
-        splits: Splits of the images, with a GAN each.
-        seeds: Classifier seeds per arm and split.
-        test_images: Real test images, each once.
-        rare_test_images: Those of them that are of the wanted classes.
-        measures: `macro_f1`, `rare_recall` and `rare_average_precision` of both arms.
-        comparisons: Every other arm against `before`, with intervals that hold for all at once.
-        classes: Each wanted class.
-        notes: How to read it, in sentences.
-        label_rates: How many of each class's synthetic images, as produced, are of their class, and
-            whether they were refused for that before the arena.
-    """
-
-    verdict: Answer
-    sentence: str
-    before: str
-    after: str = ""
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
-    smallest_visible: float | None = None
-    confidence: float = 0.95
-    margin: float = 0.01
-    splits: int = 1
-    seeds: int = 0
-    test_images: int = 0
-    rare_test_images: int = 0
-    measures: Mapping[str, Difference] = field(default_factory=dict)
-    comparisons: tuple[Comparison, ...] = ()
-    classes: tuple[WantedClass, ...] = ()
-    notes: tuple[str, ...] = ()
-    label_rates: tuple[LabelRate, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as `verdict.json` holds them."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -118,23 +50,6 @@ class Arena:
     scores: pd.DataFrame
     per_class: pd.DataFrame
     verdict: Verdict
-
-
-def decide(difference: Difference, margin: float) -> Answer:
-    """Turn an interval into one of the four answers.
-
-    >>> decide(Difference(0.90, 0.93, 0.03, 0.01, 0.05), 0.01)
-    'helps'
-    >>> decide(Difference(0.90, 0.91, 0.01, -0.02, 0.04), 0.01)
-    'cannot tell'
-    """
-    if -margin < difference.low and difference.high < margin:
-        return "no difference"
-    if difference.low > 0:
-        return "helps"
-    if difference.high < 0:
-        return "hurts"
-    return "cannot tell"
 
 
 def judge(
@@ -191,7 +106,7 @@ def judge(
 
     blank = Verdict(
         "cannot tell",
-        _nothing_sentence(nothing, before, mean[before]),
+        nothing_sentence(nothing, before, mean[before]),
         before,
         confidence=config.confidence,
         margin=config.margin,
@@ -212,61 +127,33 @@ def judge(
         # The best of several was chosen on these test images: its interval allows for that.
         own = next(one for one in compared(synthetic) if one.arm == after)
         found["macro_f1"] = replace(found["macro_f1"], low=own.low, high=own.high)
+    notes = (*notes_of(before, len(cheap), n_tried, blank), *_matched_note(test, *pair, wanted))
+    return _judged(replace(blank, after=after, notes=notes), found, pair, test, wanted)
+
+
+def _judged(
+    blank: Verdict,
+    found: Mapping[str, Difference],
+    pair: tuple[Floats, Floats],
+    test: LabelledImages,
+    wanted: Sequence[int],
+) -> Verdict:
+    """The verdict that these differences between both arms make."""
     main = found["macro_f1"]
     judged = replace(
         blank,
-        verdict=decide(main, config.margin),
-        after=after,
+        verdict=decide(main, blank.margin),
         difference=main.difference,
         low=main.low,
         high=main.high,
         smallest_visible=main.reach,
         measures={name: value for name, value in found.items() if not name.startswith("recall ")},
         classes=tuple(
-            wanted_class(class_id, test, found.get(f"recall {class_id}"), *pair, config.confidence)
+            wanted_class(class_id, test, found.get(f"recall {class_id}"), *pair, blank.confidence)
             for class_id in wanted
         ),
-        notes=(
-            *_notes(before, len(cheap), n_tried, blank),
-            *_matched_note(test, *pair, wanted),
-        ),
     )
-    return replace(judged, sentence=_sentence(judged, main))
-
-
-_OPENINGS: dict[Answer, str] = {
-    "helps": "The synthetic images help",
-    "no difference": "The synthetic images make no difference that matters",
-    "hurts": "The synthetic images make the classifier worse",
-    "cannot tell": "These data cannot tell whether the synthetic images help",
-}
-
-
-def _sentence(verdict: Verdict, main: Difference) -> str:
-    return (
-        f"{_OPENINGS[verdict.verdict]}: {verdict.after!r} scores "
-        f"{round(main.difference * 100, 1) + 0.0:+.1f} points of macro-F1 ({_percent(main.before)} to {_percent(main.after)}) against {verdict.before!r}, the best "
-        f"arm without them ({verdict.confidence:.0%} interval {main.low * 100:+.1f} to "
-        f"{main.high * 100:+.1f}), over {_runs(verdict)} on {verdict.test_images} real test "
-        f"images, of which {verdict.rare_test_images} are of the rare classes. The smallest difference that "
-        f"these data can show is about {main.reach * 100:.1f} points."
-    )
-
-
-def _runs(verdict: Verdict) -> str:
-    seeds = f"{verdict.seeds} classifier seeds"
-    return seeds if verdict.splits == 1 else f"{verdict.splits} splits of the images with {seeds} each,"
-
-
-def _nothing_sentence(nothing: str, before: str, mean: float) -> str:
-    return (
-        f"There is nothing to compare: {nothing}. The best arm without them is {before!r}, "
-        f"with a macro-F1 of {_percent(mean)}."
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.1f}"
+    return replace(judged, sentence=sentence_of(judged, main))
 
 
 def _mean_macro_f1(
@@ -310,18 +197,11 @@ def _class_alone(class_id: int, test: LabelledImages, confidence: float) -> Want
     if not count:
         return WantedClass(class_id, name, 0, None, None, f"{name}: no test images, so nothing can be seen.")
     visible = smallest_visible(_units_in(test, rows), confidence=confidence)
-    return WantedClass(class_id, name, count, None, visible, f"{name}: {_visible_words(count, visible)}")
+    return WantedClass(class_id, name, count, None, visible, f"{name}: {visible_words(count, visible)}")
 
 
 def _count(test: LabelledImages, class_id: int) -> int:
     return int((test.class_ids[_once(test)] == class_id).sum())
-
-
-def _visible_words(count: int, visible: float) -> str:
-    return (
-        f"with {count} test image{'s' if count != 1 else ''} of this class nothing under "
-        f"{visible * 100:.0f} points can be seen four times in five."
-    )
 
 
 def wanted_class(
@@ -352,36 +232,10 @@ def wanted_class(
     disagreement = max(float((turned**2).mean() - abs(turned.mean())), 0.0)
     visible = max(smallest_visible(units, disagreement, confidence=confidence), recall.reach)
     sentence = (
-        f"{name}: recall {_percent(recall.before)} to {_percent(recall.after)} "
-        f"({recall.low * 100:+.1f} to {recall.high * 100:+.1f} points); {_visible_words(count, visible)}"
+        f"{name}: recall {percent(recall.before)} to {percent(recall.after)} "
+        f"({recall.low * 100:+.1f} to {recall.high * 100:+.1f} points); {visible_words(count, visible)}"
     )
     return WantedClass(class_id, name, count, recall, visible, sentence)
-
-
-def _notes(before: str, n_cheap: int, n_synthetic: int, verdict: Verdict) -> tuple[str, ...]:
-    is_one = verdict.splits == 1
-    training = "training of the classifier" if is_one else "split, with GANs and classifiers of its own,"
-    notes = [
-        f"Each interval covers both what another {training} and another draw of test "
-        "images would have changed; both arms are compared on the same seeds and images.",
-        "The verdict is about macro-F1: recall alone can be bought by naming rare classes more often, "
-        "so average precision, which does not depend on that, stands beside it.",
-    ]
-    if n_cheap > 1:
-        notes.append(
-            f"{before!r} was chosen as the best of {n_cheap} arms on the same test images, which "
-            "flatters it: the comparison is, if anything, too hard on the synthetic images."
-        )
-    if n_synthetic > 1:
-        notes.append(
-            f"The best of {n_synthetic} arms with synthetic images is reported; its interval is wide enough "
-            "to hold for all of them at once (max-T), so that trying many does not make one seem to help."
-        )
-    if is_one and verdict.seeds < 4:
-        notes.append(f"{verdict.seeds} seeds say little about the noise of training; 4 or more say more.")
-    if not is_one and verdict.splits < 5:
-        notes.append(f"{verdict.splits} splits say little about other splits; 5 or more say more.")
-    return tuple(notes)
 
 
 def _matched_note(test: LabelledImages, before: Floats, after: Floats, wanted: Sequence[int]) -> list[str]:
@@ -399,6 +253,6 @@ def _matched_note(test: LabelledImages, before: Floats, after: Floats, wanted: S
         return []
     return [
         "With as many of the guesses that name a rare class right in both arms, rare recall goes from "
-        f"{_percent(means[0])} to {_percent(means[1])}: what remains of a gain in recall when none of it is "
+        f"{percent(means[0])} to {percent(means[1])}: what remains of a gain in recall when none of it is "
         "bought with wrong guesses."
     ]

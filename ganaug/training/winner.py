@@ -16,12 +16,12 @@ import pandas as pd
 from ganaug.arms import Arm
 from ganaug.classifier_name import DEFAULT
 from ganaug.dataset import LabelledImages
-from ganaug.evaluate import Verdict
 from ganaug.recipe import COMPUTED, Recipe
 from ganaug.training.batches import pipeline_of
 from ganaug.training.classifier import BATCH, LEARNING_RATE, WARM_UP, WEIGHT_DECAY
 from ganaug.training.mixing import CUTMIX_ALPHA, CUTMIX_PROBABILITY, MIXUP_ALPHA
 from ganaug.training.winner_readme import readme
+from ganaug.verdict import Verdict
 
 FORMAT = 1
 MANIFEST_FILE, RECIPE_FILE, PIPELINE_FILE, PIXELS_FILE = (

@@ -15,9 +15,9 @@ import pytest
 
 from ganaug.arms import make_arm
 from ganaug.dataset import LabelledImages
-from ganaug.evaluate import Verdict
 from ganaug.training.batches import pipeline_of
 from ganaug.training.winner import winner_of, write_winner
+from ganaug.verdict import Verdict
 
 COUNTS, MADE = (30, 12, 5), (0, 0, 40)
 VERDICT = Verdict("cannot tell", "These data cannot tell.", "oversampling")
