@@ -118,6 +118,8 @@ def measure(cell: str, asked: argparse.Namespace) -> dict[str, Any]:
         steps.do(run, step)
     folder = perform(run, steps.STEPS["evaluate"], "", progress=tell).folder
     verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    if not verdict["after"]:
+        raise SystemExit(f"{cell}: {verdict['sentence']}")
     folders = [run, *(RunFolder.open(run.folder / "splits" / str(k)) for k in range(1, asked.splits))]
     results = [result_of(one) for one in folders]
     wanted = [plan.class_id for plan in steps.load_plan(run).wanted]

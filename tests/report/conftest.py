@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from support.evaluation import write_predictions
 from ganaug.config import PlanConfig, load
 from ganaug.dataset import LabelledImages
 from ganaug.plan import make_plan
+from ganaug.report.collect import collect
 from ganaug.run import STEP_FILE, RunFolder, StepRecord, sha256_file
 from ganaug.screen import REASONS, pairwise_distances
 
@@ -345,3 +347,21 @@ def build_run(tmp_path_factory):
         return RunBuilder(tmp_path_factory.mktemp("report") / "run", **options)
 
     return build
+
+
+@pytest.fixture(scope="module")
+def finished(build_run):
+    """A run that is done."""
+    return build_run().through("publish")
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run, to be changed."""
+    return shutil.copytree(finished.folder, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def report(finished):
+    """What its page shows."""
+    return collect(finished.folder, finished.config)

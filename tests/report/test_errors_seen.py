@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shutil
 from collections import Counter
 
 import numpy as np
@@ -14,27 +13,10 @@ from support.page import page_after, page_of
 
 from ganaug.dataset import LabelledImages
 from ganaug.report import samples
-from ganaug.report.collect import collect
 from ganaug.report.errors_seen import SHOWN, compare
 
 BEFORE, AFTER = "oversampling+albumentations", "oversampling+albumentations+synthetic"
 WANTED = (3, 6, 9)
-
-
-@pytest.fixture(scope="module")
-def finished(build_run):
-    return build_run().through("publish")
-
-
-@pytest.fixture
-def copied(finished, tmp_path):
-    """A copy of the finished run, to be changed."""
-    return shutil.copytree(finished.folder, tmp_path / "run")
-
-
-@pytest.fixture(scope="module")
-def report(finished):
-    return collect(finished.folder, finished.config)
 
 
 @pytest.fixture(scope="module")

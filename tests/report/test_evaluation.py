@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -18,22 +17,6 @@ from ganaug.report.cost import PHASES
 from ganaug.report.plain import in_plain_words
 
 BEFORE, AFTER = "oversampling+albumentations", "oversampling+albumentations+synthetic"
-
-
-@pytest.fixture(scope="module")
-def finished(build_run):
-    return build_run().through("publish")
-
-
-@pytest.fixture
-def copied(finished, tmp_path):
-    """A copy of the finished run, to be changed."""
-    return shutil.copytree(finished.folder, tmp_path / "run")
-
-
-@pytest.fixture(scope="module")
-def report(finished):
-    return collect(finished.folder, finished.config)
 
 
 # Amounts
