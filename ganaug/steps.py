@@ -344,11 +344,13 @@ def load_synthetic(run: RunFolder) -> LabelledImages:
 
 
 def _evaluate(job: Job) -> dict[str, Any]:
+    from ganaug.arms import arm_names
     from ganaug.further_splits import further_splits
     from ganaug.leak import refuse_leaks
     from ganaug.refusal import refuse_mislabelled
     from ganaug.split import load_split
     from ganaug.training.arena import run_arena
+    from ganaug.training.contest import LEAST_STEPS
     from ganaug.training.device import resolve_device
 
     run, config = job.run, job.run.config
@@ -358,7 +360,9 @@ def _evaluate(job: Job) -> dict[str, Any]:
     leak_note = refuse_leaks(train, test, kept)
     synthetic, checked = refuse_mislabelled(kept, _label_rates(run, data.class_names))
     n_further = config.evaluate.chosen_splits - 1
-    further, own = in_parts(job.progress, [n_further, 1])
+    # About the images that the classifiers of a split are trained on: what progress is told in.
+    size = 64 * LEAST_STEPS * len(arm_names(config.evaluate)) * config.evaluate.chosen_seeds
+    further, own = in_parts(job.progress, [n_further * size, size])
     others = further_splits(run, n_further, further)
     arena = run_arena(
         train,
