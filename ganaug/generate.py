@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import threading
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from ganaug import store
-from ganaug.card import GraphCard, ModelCard, graph_metadata, read_graph
-from ganaug.errors import ModelError, SettingsError, UnknownClassError
-from ganaug.latents import draw
-from ganaug.runtime import CUDA, BoundCall, check_ports, half_precision, open_session, runtime_errors
+from ganaug.card import GraphCard, ModelCard
+from ganaug.errors import SettingsError, UnknownClassError
+from ganaug.graphs import Graphs
+from ganaug.latents import draw, draw_at
 
 if TYPE_CHECKING:
     # Not at run time: it brings pandas, which making images does without.
-    from ganaug.dataset import Images
+    from ganaug.dataset import ClassIds, Images
 
 BATCH = 64
-MAX_FP16_LEVELS = 1
-"""Grey levels by which an image may change in fp16, as by export."""
 MAX_PIXELS_PER_CALL = 2**20
 """Images of 256 px go 16 at a time: a call's maps in memory stay below some hundred MB."""
 
@@ -31,9 +29,8 @@ MAX_PIXELS_PER_CALL = 2**20
 class Generator:
     """A model that makes images of classes; any sample can be made again by its index.
 
-    Sessions of ONNX Runtime are opened at the first use, in each process anew, so that a
-    generator can be pickled and used in forked workers. A graph's hash is checked each time
-    it is opened, and the bytes that were checked are those that run.
+    Nothing is opened before the first use, in each process anew, so that a generator can be
+    pickled and used in forked workers; a graph's hash is checked then.
 
     Attributes:
         folder: The model folder.
@@ -42,11 +39,6 @@ class Generator:
         threads: Threads of one call of ONNX Runtime; 0 means one per core.
         batch: Images per call in `sample`. The last call of a class is filled up to it, so
             that an image does not depend on how many were asked for with it.
-        gpu: Number of the GPU, where there is one.
-        precision: `fp32`, or `fp16` for arithmetic that a GPU does twice as fast.
-        tensorrt: Run through TensorRT.
-        cuda_graph: On a GPU, record the first call of a batch size and replay it. For one batch size
-            alone; networks that have to go to the CPU in between cannot be recorded.
     """
 
     def __init__(
@@ -71,10 +63,16 @@ class Generator:
             )
         self.folder, self.card = folder, card
         self.device, self.threads, self.batch = device, threads, batch
-        self.gpu, self.precision, self.tensorrt, self.cuda_graph = gpu, precision, tensorrt, cuda_graph
-        self._sessions: dict[tuple[int, str], Any] = {}
-        self._locks: dict[int, threading.Lock] = {}
-        self._calls: dict[tuple[str, int], BoundCall] = {}
+        self._graphs = Graphs(
+            folder,
+            card,
+            device=device,
+            threads=threads,
+            gpu=gpu,
+            precision=precision,
+            tensorrt=tensorrt,
+            cuda_graph=cuda_graph,
+        )
 
     @classmethod
     def open(
@@ -99,9 +97,10 @@ class Generator:
             threads: Threads of one call of ONNX Runtime; 0 means one per core.
             batch: Images per call in `sample`.
             gpu: Number of the GPU, where there is one.
-            precision: `fp32` or `fp16`.
+            precision: `fp32`, or `fp16` for arithmetic that a GPU does twice as fast.
             tensorrt: Run through TensorRT.
-            cuda_graph: On a GPU, record the first call and replay it.
+            cuda_graph: On a GPU, record the first call of a batch size and replay it. For one batch
+                size alone; networks that have to go to the CPU in between cannot be recorded.
 
         Raises:
             ModelError: There is no such model, or its card is damaged.
@@ -180,6 +179,132 @@ class Generator:
             nexts[name] += number
         return images
 
+    def sample_at(
+        self,
+        classes: str | Sequence[str],
+        indices: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        seed: int = 0,
+        truncation: float = 1.0,
+    ) -> Images:
+        """Make the images at any addresses, in any order: image i is index i of class i.
+
+        Args:
+            classes: A class name for all, or one for each of `indices`.
+            indices: (N,) indices, each from 0 to 2^62 - 1.
+            seed: With model, class, index and truncation it determines every image.
+            truncation: Scale of the latents; below 1 images are more typical, less varied.
+
+        Returns:
+            (N, H, W, C) uint8, the same images as `sample` makes there.
+
+        Raises:
+            UnknownClassError: A class that the model cannot make.
+            ModelError: A graph that is missing, damaged or not one of ganaug's.
+            DeviceError: `cuda` was asked for and is not there.
+            SettingsError: An index or the seed cannot be used, or there is not a class for each index.
+        """
+        names, where = self._addresses(classes, indices, truncation)
+        images = np.empty((len(names), *self.image_shape), np.uint8)
+        size = self.batch_size(self.batch)
+        for graph, rows in self._rows_by_graph(names):
+            for first in range(0, len(rows), size):
+                part = rows[first : first + size]
+                # One size on a GPU: buffers and recorded calls are kept for each.
+                whole = np.resize(part, size) if self.is_on_gpu() else part
+                feed = self._feed_at(graph, names, where, whole, seed, truncation)
+                images[part] = self._graphs.call(graph, feed)[: len(part)]
+        return images
+
+    def sample_into(
+        self,
+        address: int,
+        classes: str | Sequence[str],
+        indices: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        seed: int = 0,
+        truncation: float = 1.0,
+    ) -> npt.NDArray[np.int64]:
+        """Make the images at any addresses in memory of the caller's, on the device that they are made on.
+
+        Nothing is copied: ONNX Runtime writes where `address` points, as a tensor's `data_ptr()`.
+
+        Args:
+            address: Where (N, H, W, C) uint8 have room, contiguous; on the GPU where `is_on_gpu()`.
+            classes: As in `sample_at`.
+            indices: As in `sample_at`.
+            seed: As in `sample_at`.
+            truncation: As in `sample_at`.
+
+        Returns:
+            (N,) int64: the image that was asked for at this position lies in this row. Images of one
+            graph lie together.
+
+        Raises:
+            UnknownClassError, ModelError, DeviceError, SettingsError: As `sample_at`.
+        """
+        names, where = self._addresses(classes, indices, truncation)
+        position, done, image_bytes = np.empty(len(names), np.int64), 0, math.prod(self.image_shape)
+        size = self.batch_size(max(len(names), 1))
+        for graph, rows in self._rows_by_graph(names):
+            for first in range(0, len(rows), size):
+                part = rows[first : first + size]
+                feed = self._feed_at(graph, names, where, part, seed, truncation)
+                self._graphs.call_into(graph, feed, address + done * image_bytes)
+                position[part] = np.arange(done, done + len(part))
+                done += len(part)
+        return position
+
+    def stream(
+        self,
+        batch_size: int = 64,
+        classes: str | Sequence[str] | Mapping[str, float] | None = None,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        batches: int | None = None,
+        part: int = 0,
+        parts: int = 1,
+        truncation: float = 1.0,
+    ) -> Iterator[tuple[Images, ClassIds]]:
+        """Batches of labelled images without end, for any framework that takes numpy arrays.
+
+        Batch b is the same whatever was read before it. Its labels are drawn; its image at position i is
+        index b * batch_size + i of its class, so that no image comes twice and each can be made again.
+
+        Args:
+            batch_size: Images of a batch.
+            classes: Class names; with shares, as `{"3": 2, "8": 1}`; nothing: all, each as often.
+            seed: Another one gives other labels and other images.
+            start: First batch, to go on with a stream.
+            batches: How many batches; nothing: without end.
+            part: Which batches, of `parts`: every `parts`-th from `start + part` on, for several workers.
+            parts: Into how many the stream is dealt out.
+            truncation: Scale of the latents.
+
+        Returns:
+            Pairs of images (batch_size, H, W, C) uint8 and class ids (batch_size,) int64; a class
+            id is a position in `card.class_names`.
+
+        Raises:
+            UnknownClassError: A class that the model cannot make.
+            SettingsError: A number or share that cannot be used.
+        """
+        from ganaug.streaming import stream
+
+        return stream(
+            self.sample_at,
+            self.card,
+            batch_size,
+            self.class_names if classes is None else classes,
+            seed=seed,
+            start=start,
+            batches=batches,
+            part=part,
+            parts=parts,
+            truncation=truncation,
+        )
+
     def batch_size(self, wanted: int) -> int:
         """Images per call: what is wanted, less for large images."""
         height, width, _ = self.image_shape
@@ -200,26 +325,10 @@ class Generator:
         """
         graph = self.card.graph_for(class_name)
         class_id = self.card.class_id(class_name)
-        counts = graph.exemplar_counts
-        exemplars = 1 if counts is None else counts[graph.classes.index(class_name)]
-        z, exemplar = draw(seed, class_id, start, size, graph.z_dim, exemplars)
-        feed: dict[str, Any] = {
-            "z": z * np.float32(truncation),
-            "class_id": np.full(size, class_id, np.int64),
-        }
-        if counts is not None:
-            feed["exemplar"] = exemplar
-        session = self._session(graph)
-        try:
-            images: Images = self._run(session, graph, feed, size)
-        except runtime_errors() as error:
-            raise ModelError(f"{self.folder / graph.file} failed on class {class_name!r}: {error}") from error
-        if images.shape != (size, *self.image_shape):
-            raise ModelError(
-                f"{self.folder / graph.file} gave images of shape {images.shape}, its card says "
-                f"{(size, *self.image_shape)}. Export it again."
-            )
-        return images
+        z, exemplar = draw(seed, class_id, start, size, graph.z_dim, _exemplars(graph, class_name))
+        return self._graphs.call(
+            graph, _feed(graph, z * np.float32(truncation), np.full(size, class_id), exemplar)
+        )
 
     def check(self) -> None:
         """Open every graph now, rather than at its first use.
@@ -229,11 +338,11 @@ class Generator:
             DeviceError: `cuda` was asked for and is not there.
         """
         for graph in self.card.graphs:
-            self._session(graph)
+            self._graphs.open(graph)
 
     def is_on_gpu(self) -> bool:
         """Whether ONNX Runtime runs on a GPU, which `auto` leaves to what is there."""
-        return _is_on_gpu(self._session(self.card.graphs[0]))
+        return self._graphs.is_on_gpu(self.card.graphs[0])
 
     def _check(self, names: Sequence[str], counts: Sequence[int], truncation: float) -> None:
         unknown = set(names) - set(self.class_names)
@@ -247,85 +356,63 @@ class Generator:
                 ]
             )
 
-    def _run(self, session: Any, graph: GraphCard, feed: dict[str, Any], size: int) -> Images:
-        if not _is_on_gpu(session):
-            images: Images = session.run(None, feed)[0]
-            return images
-        # Buffers of its own for each shape; one thread at a time.
-        key = (graph.file, size)
-        with self._locks.setdefault(os.getpid(), threading.Lock()):
-            if key not in self._calls:
-                self._calls[key] = BoundCall(session, feed, (size, *self.image_shape), gpu=self.gpu)
-            return self._calls[key](feed)
-
-    def _session(self, graph: GraphCard) -> Any:
-        # By process: a session of the parent must not be used in a forked child, and one with
-        # several threads must not be freed there either, which would wait for ever.
-        process = os.getpid()
-        key = (process, graph.file)
-        if key not in self._sessions:
-            with self._locks.setdefault(process, threading.Lock()):
-                if key not in self._sessions:
-                    self._sessions[key] = self._open(graph)
-        return self._sessions[key]
-
-    def _open(self, graph: GraphCard) -> Any:
-        name = str(self.folder / graph.file)
-        content = read_graph(self.folder, graph)
-        session = self._open_as_asked(content, graph, name)
-        inputs: dict[str, tuple[str, tuple[int, ...]]] = {
-            "z": ("tensor(float)", (graph.z_dim,)),
-            "class_id": ("tensor(int64)", ()),
-        }
-        if graph.exemplar_counts is not None:
-            inputs["exemplar"] = ("tensor(int64)", ())
-        check_ports(name, "inputs", session.get_inputs(), inputs)
-        check_ports(name, "outputs", session.get_outputs(), {"image": ("tensor(uint8)", self.image_shape)})
-        said = session.get_modelmeta().custom_metadata_map
-        wanted = graph_metadata(
-            kind=graph.kind,
-            class_ids=[self.card.class_id(name) for name in graph.classes],
-            classes=graph.classes,
-            z_dim=graph.z_dim,
-            exemplar_counts=graph.exemplar_counts,
-            image_shape=self.card.image_shape,
-        )
-        wrong = {key: said.get(key) for key, value in wanted.items() if said.get(key) != value}
-        if wrong:
-            raise ModelError(
-                f"{name} says of itself {wrong}, its card { ({key: wanted[key] for key in wrong}) }: "
-                "graph and card do not belong together. Export the model again."
+    def _addresses(
+        self,
+        classes: str | Sequence[str],
+        indices: Sequence[int] | npt.NDArray[np.int64],
+        truncation: float,
+    ) -> tuple[list[str], npt.NDArray[np.int64]]:
+        where = np.asarray(indices, np.int64).reshape(-1)
+        names = [classes] * len(where) if isinstance(classes, str) else list(classes)
+        if len(names) != len(where):
+            raise SettingsError(
+                [f"sample_at: {len(names)} classes for {len(where)} indices; wanted is one each"]
             )
-        return session
+        self._check(names, [1] * len(names), truncation)
+        return names, where
 
-    def _open_as_asked(self, content: bytes, graph: GraphCard, name: str) -> Any:
-        options: dict[str, Any] = {"device": self.device, "threads": self.threads, "gpu": self.gpu}
-        fast = {**options, "tensorrt": self.tensorrt, "cuda_graph": self.cuda_graph}
-        if self.precision == "fp32":
-            return open_session(content, name=name, **fast)
-        # Compared first by a session of its own: one whose calls are recorded takes no other shapes.
-        half = open_session(half_precision(content, name), name=name, **options)
-        z, exemplar = draw(0, self.card.class_id(graph.classes[0]), 0, BATCH, graph.z_dim)
-        class_ids = [self.card.class_id(graph.classes[i % len(graph.classes)]) for i in range(BATCH)]
-        feed = {"z": z, "class_id": np.array(class_ids), "exemplar": exemplar}
-        feed = {port.name: feed[port.name] for port in half.get_inputs()}
-        full = open_session(content, name=name, **options)
-        levels = np.abs(half.run(None, feed)[0].astype(int) - full.run(None, feed)[0].astype(int)).max()
-        if levels > MAX_FP16_LEVELS:
-            raise ModelError(
-                f"{name} in fp16 makes images that differ by up to {levels} grey levels, more than "
-                f"{MAX_FP16_LEVELS}; use --precision fp32"
+    def _rows_by_graph(self, names: Sequence[str]) -> Iterator[tuple[GraphCard, npt.NDArray[np.int64]]]:
+        """Which of the named images each graph makes: one call can make several classes."""
+        graphs = {name: self.card.graph_for(name) for name in dict.fromkeys(names)}
+        files = np.array([graphs[name].file for name in names])
+        for graph in {graph.file: graph for graph in graphs.values()}.values():
+            yield graph, np.flatnonzero(files == graph.file)
+
+    def _feed_at(
+        self,
+        graph: GraphCard,
+        names: Sequence[str],
+        where: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.int64],
+        seed: int,
+        truncation: float,
+    ) -> dict[str, Any]:
+        own = np.array([names[row] for row in rows])
+        z = np.empty((len(rows), graph.z_dim), np.float32)
+        class_ids, exemplar = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+        for name in dict.fromkeys(own.tolist()):
+            mine = np.flatnonzero(own == name)
+            class_ids[mine] = class_id = self.card.class_id(name)
+            z[mine], exemplar[mine] = draw_at(
+                seed, class_id, where[rows[mine]], graph.z_dim, _exemplars(graph, name)
             )
-        return open_session(half_precision(content, name), name=name, **fast)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Sessions and locks do not pickle; the other process opens its own.
-        return {**vars(self), "_sessions": {}, "_locks": {}, "_calls": {}}
+        return _feed(graph, z * np.float32(truncation), class_ids, exemplar)
 
     def __repr__(self) -> str:
         version = "" if self.card.version is None else f"@{self.card.version}"
         return f"<Generator {self.card.name}{version}: {len(self.class_names)} classes, {self.image_shape}>"
 
 
-def _is_on_gpu(session: Any) -> bool:
-    return CUDA in session.get_providers()
+def _exemplars(graph: GraphCard, class_name: str) -> int:
+    counts = graph.exemplar_counts
+    return 1 if counts is None else counts[graph.classes.index(class_name)]
+
+
+def _feed(
+    graph: GraphCard,
+    z: npt.NDArray[np.float32],
+    class_ids: npt.NDArray[np.int64],
+    exemplar: npt.NDArray[np.int64],
+) -> dict[str, Any]:
+    feed: dict[str, Any] = {"z": z, "class_id": class_ids}
+    return feed if graph.exemplar_counts is None else {**feed, "exemplar": exemplar}

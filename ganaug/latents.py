@@ -19,6 +19,7 @@ Source:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -56,16 +57,46 @@ def draw(
     True
     """
     _check(seed, start, count)
-    # Philox makes 4 words at a time: an index owns whole steps of the counter.
-    steps = -(-(1 + -(-z_dim // 4)) // 4)
-    key = np.array([seed, class_id], np.uint64)
-    words = np.random.Philox(key=key, counter=start * steps).random_raw(count * steps * 4)
-    words = words.reshape(count, steps * 4)
-    exemplar = ((words[:, 0] >> np.uint64(32)) * np.uint64(exemplars)) >> np.uint64(32)
-    # "<": the order of the parts of a word is that of a little-endian machine on every one.
-    parts = words.astype("<u8", copy=False).view("<u2")[:, 4 : 4 + z_dim]
-    # take: twice as fast as indexing with brackets.
-    return quantiles().take(parts), exemplar.astype(np.int64)
+    steps = _steps(z_dim)
+    words = _philox(seed, class_id, start * steps).random_raw(count * steps * 4)
+    return _shaped(words.reshape(count, steps * 4), z_dim, exemplars)
+
+
+def draw_at(
+    seed: int, class_id: int, indices: Sequence[int] | npt.NDArray[np.int64], z_dim: int, exemplars: int = 1
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Draw the latents of any indices, in any order; those of a stretch are cheaper by `draw`.
+
+    Args:
+        seed: 0 to 2^64 - 1.
+        class_id: The dataset's number of the class.
+        indices: (N,) each from 0 to 2^62 - 1.
+        z_dim: Length of the latent vector.
+        exemplars: Exemplars to choose from.
+
+    Returns:
+        z and exemplar as `draw` gives them.
+
+    Raises:
+        SettingsError: The seed or an index cannot be used.
+
+    >>> z, _ = draw_at(0, 3, [7, 2], z_dim=5)
+    >>> np.array_equal(z[1], draw(0, 3, 2, 1, z_dim=5)[0][0])
+    True
+    """
+    wanted = [int(index) for index in indices]
+    _check(seed, min(wanted, default=0), 0)
+    _check(seed, max(wanted, default=0), 1)
+    steps = _steps(z_dim)
+    # Moving one generator is ten times as fast as making another.
+    philox = _philox(seed, class_id, 0)
+    state = philox.state
+    words = np.empty((len(wanted), steps * 4), np.uint64)
+    for row, index in enumerate(wanted):
+        state["state"]["counter"][:2] = divmod(index * steps, 2**64)[::-1]
+        philox.state = state
+        words[row] = philox.random_raw(steps * 4)
+    return _shaped(words, z_dim, exemplars)
 
 
 @cache
@@ -78,6 +109,25 @@ def quantiles() -> npt.NDArray[np.float32]:
     table = np.concatenate([lower, -lower[::-1]]).astype(np.float32)
     table.flags.writeable = False
     return table
+
+
+def _steps(z_dim: int) -> int:
+    """Steps of the counter that an index owns: Philox makes 4 words at each."""
+    return -(-(1 + -(-z_dim // 4)) // 4)
+
+
+def _philox(seed: int, class_id: int, counter: int) -> np.random.Philox:
+    return np.random.Philox(key=np.array([seed, class_id], np.uint64), counter=counter)
+
+
+def _shaped(
+    words: npt.NDArray[np.uint64], z_dim: int, exemplars: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    exemplar = ((words[:, 0] >> np.uint64(32)) * np.uint64(exemplars)) >> np.uint64(32)
+    # "<": the order of the parts of a word is that of a little-endian machine on every one.
+    parts = words.astype("<u8", copy=False).view("<u2")[:, 4 : 4 + z_dim]
+    # take: twice as fast as indexing with brackets.
+    return quantiles().take(parts), exemplar.astype(np.int64)
 
 
 def _check(seed: int, start: int, count: int) -> None:

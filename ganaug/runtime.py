@@ -156,6 +156,33 @@ class BoundCall:
         return np.array(self._output.numpy(), np.uint8)
 
 
+def run_into(
+    session: Any,
+    feed: Mapping[str, npt.NDArray[Any]],
+    address: int,
+    shape: tuple[int, ...],
+    *,
+    device: str,
+    gpu: int = 0,
+) -> None:
+    """Run a session whose one output, uint8, goes to memory of the caller's.
+
+    Args:
+        session: The session.
+        feed: Inputs, in this machine's memory, by name.
+        address: Where the output has room.
+        shape: Shape of the output.
+        device: Where that memory is: `cuda` or `cpu`.
+        gpu: Number of the GPU.
+    """
+    binding = session.io_binding()
+    for name, array in feed.items():
+        binding.bind_cpu_input(name, np.ascontiguousarray(array))
+    binding.bind_output(session.get_outputs()[0].name, device, gpu, np.uint8, shape, address)
+    session.run_with_iobinding(binding)
+    binding.synchronize_outputs()
+
+
 def half_precision(content: bytes, name: str) -> bytes:
     """A graph with float16 arithmetic inside; what goes in and comes out stays as it is.
 

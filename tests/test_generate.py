@@ -50,6 +50,49 @@ def test_seed_class_and_index_each_change_the_image(generator):
         assert not np.array_equal(image, other)
 
 
+def test_images_at_any_addresses_are_those_that_sample_makes_there(generator):
+    names, where = ["dog", "cat", "dog", "emu", "dog"], [199, 3, 0, 70, 199]
+    images = generator.sample_at(names, where, seed=3)
+    for image, name, index in zip(images, names, where, strict=True):
+        np.testing.assert_array_equal(image, generator.sample(name, 1, seed=3, start=index)[0])
+    np.testing.assert_array_equal(generator.sample_at("emu", [4]), generator.sample("emu", 1, start=4))
+    assert generator.sample_at("emu", []).shape == (0, 8, 8, 1)
+
+
+def test_many_addresses_take_several_calls_and_stay_in_order(tiny_model):
+    generator = Generator.open(tiny_model, batch=7)
+    where = np.random.default_rng(0).permutation(50)
+    np.testing.assert_array_equal(generator.sample_at("cat", where), generator.sample("cat", 50)[where])
+
+
+def test_images_of_several_graphs_are_put_together(tmp_path, write_model):
+    base = write_model(tmp_path / "two", file="base.onnx")
+    own = write_model(tmp_path / "two", file="own.onnx", class_ids=(2,), seed=1)
+    own.model_copy(update={"graphs": (*base.graphs, *own.graphs)}).save(tmp_path / "two")
+    generator = Generator.open(tmp_path / "two")
+    images = generator.sample_at(["emu", "cat", "emu"], [1, 1, 2])
+    np.testing.assert_array_equal(images[[0, 2]], generator.sample("emu", 2, start=1))
+    np.testing.assert_array_equal(images[1], generator.sample("cat", 1, start=1)[0])
+    memory = np.zeros((3, 8, 8, 1), np.uint8)
+    position = generator.sample_into(memory.ctypes.data, ["emu", "cat", "emu"], [1, 1, 2])
+    np.testing.assert_array_equal(memory[position], images)
+
+
+def test_images_are_written_into_memory_of_the_callers_and_nowhere_else(generator):
+    memory = np.full((6, 8, 8, 1), 77, np.uint8)
+    position = generator.sample_into(memory[1:].ctypes.data, ["dog", "cat", "dog", "emu"], [5, 5, 6, 0])
+    np.testing.assert_array_equal(
+        memory[1:5][position], generator.sample_at(["dog", "cat", "dog", "emu"], [5, 5, 6, 0])
+    )
+    assert (memory[[0, 5]] == 77).all()
+
+
+@pytest.mark.parametrize(("names", "where"), [(["cat"], [1, 2]), ("cat", [-1]), ("cat", [2**62])], ids=str)
+def test_addresses_that_cannot_be_are_refused(generator, names, where):
+    with pytest.raises(SettingsError):
+        generator.sample_at(names, where)
+
+
 def test_several_classes_come_one_after_the_other(generator):
     images = generator.sample(["emu", "cat"], [3, 2], seed=1)
     np.testing.assert_array_equal(images[:3], generator.sample("emu", 3, seed=1))

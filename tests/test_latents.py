@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ganaug.errors import SettingsError
-from ganaug.latents import draw, quantiles
+from ganaug.latents import MAX_INDEX, draw, draw_at, quantiles
 
 WORD = 2**64 - 1
 
@@ -37,6 +37,19 @@ def test_an_index_has_the_same_latents_in_any_stretch(start, count):
     part, part_exemplar = draw(0, 1, start, count, 24, 5)
     np.testing.assert_array_equal(part, z[start : start + count])
     np.testing.assert_array_equal(part_exemplar, exemplar[start : start + count])
+
+
+def test_scattered_indices_have_the_latents_of_their_stretch():
+    for index in (0, 7, 2**40, MAX_INDEX - 1):
+        for got, wanted in zip(draw_at(5, 1, [3, index, 3], 24, 5), draw(5, 1, index, 1, 24, 5), strict=True):
+            np.testing.assert_array_equal(got[1], wanted[0])
+            np.testing.assert_array_equal(got[0], got[2])
+
+
+@pytest.mark.parametrize("indices", [[-1, 0], [0, MAX_INDEX]])
+def test_indices_out_of_range_are_refused(indices):
+    with pytest.raises(SettingsError, match="start"):
+        draw_at(0, 0, indices, 4)
 
 
 def test_seeds_classes_and_components_are_independent():
