@@ -18,21 +18,32 @@ __version__ = "0.1.0"
 __all__ = ["Generator", "__version__", "load"]
 
 
-def load(model: Path | str, *, device: str = "auto", threads: int = 1) -> Generator:
-    """Open a model by folder or by name, as `exported/digits`, `digits` or `digits@3`.
+def load(
+    model: Path | str, *, sha256: str | None = None, device: str = "auto", threads: int = 1
+) -> Generator:
+    """Open a model by folder, name or address: `exported/digits`, `digits@3`, `s3://bucket/models/digits`.
+
+    Nothing of a model is executed but its graphs, by ONNX Runtime; card and graphs are checked
+    by hash, size and shape first.
 
     Args:
         model: A model folder, or a name in the store `exported` of the working directory;
-            what that does not have is looked for among the models that come with ganaug.
+            what that does not have is looked for among the models that come with ganaug. Or an
+            address that fsspec knows (`pip install 'ganaug[remote]'`): its model is kept in
+            `$GANAUG_CACHE` or the system's cache folder, and fetched again only when it changes.
+        sha256: Hash that the model's card must have, as `Generator.sha256` gives it: what somebody
+            else puts at the address is then refused, and what is here needs no network.
         device: `auto` takes the GPU if there is one that works; `cpu`; `cuda`.
         threads: Threads of one call of ONNX Runtime; 0 means one per core.
 
     Raises:
-        ModelError: There is no such model, or its card is damaged.
+        MissingExtraError: An address needs packages that are not installed.
+        ModelError: There is no such model, its card is damaged, or it is another one than
+            `sha256` says.
     """
     from ganaug.generate import Generator
 
-    return Generator.open(model, device=device, threads=threads)
+    return Generator.open(model, sha256=sha256, device=device, threads=threads)
 
 
 def __getattr__(name: str) -> Any:

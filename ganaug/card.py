@@ -34,6 +34,10 @@ MAX_CARD_BYTES = 4 * 2**20
 MAX_GRAPH_BYTES = 2**31 - 1
 """No ONNX file that stands alone can be larger: protobuf ends there."""
 
+MAX_SIDE_PX = 4096
+"""Larger images than these no generator makes; a card that says so would only take all memory."""
+
+Side = Annotated[int, Field(gt=0, le=MAX_SIDE_PX)]
 Kind = Literal["class-conditional", "exemplar-conditional"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # A plain name, because it comes from a file that somebody else may have written.
@@ -101,7 +105,7 @@ class ModelCard(BaseModel):
     version: PositiveInt | None = None
     graphs: Annotated[tuple[GraphCard, ...], Field(min_length=1)]
     class_names: Annotated[tuple[str, ...], Field(min_length=1)]
-    image_shape: tuple[PositiveInt, PositiveInt, Literal[1, 3, 4]]
+    image_shape: tuple[Side, Side, Literal[1, 3, 4]]
     recipe: str
     settings: dict[str, Any] = {}
     dataset_sha256: str
@@ -248,6 +252,15 @@ def read_graph(folder: Path, graph: GraphCard) -> bytes:
     return content
 
 
+def card_sha256(folder: Path) -> str:
+    """Hash of `card.json`: it holds the hashes of all graphs, and so names the whole model.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    return hashlib.sha256(_read_card(folder / CARD_FILE)).hexdigest()
+
+
 def verify(folder: Path) -> ModelCard:
     """Check a whole model: its card, and size and hash of every graph.
 
@@ -260,10 +273,10 @@ def verify(folder: Path) -> ModelCard:
     return card
 
 
-def _read_tree(path: Path) -> dict[str, Any]:
+def _read_card(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            text = file.read(MAX_CARD_BYTES + 1)
+            content = file.read(MAX_CARD_BYTES + 1)
     except FileNotFoundError as error:
         raise ModelError(
             f"{path.parent} is not a model: it has no {CARD_FILE}. "
@@ -271,10 +284,16 @@ def _read_tree(path: Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}. {_RECOVER}") from error
-    if len(text) > MAX_CARD_BYTES:
+    if len(content) > MAX_CARD_BYTES:
         raise ModelError(f"{path} is larger than {MAX_CARD_BYTES} bytes: not a model card. {_RECOVER}")
+    return content
+
+
+def _read_tree(path: Path) -> dict[str, Any]:
     try:
-        tree = json.loads(text)
+        tree = json.loads(_read_card(path))
+    except ModelError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is damaged: it is not JSON ({error}). {_RECOVER}") from error
     if not isinstance(tree, dict):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ganaug import store
-from ganaug.card import GraphCard, ModelCard
+from ganaug.card import GraphCard, ModelCard, card_sha256
 from ganaug.errors import SettingsError, UnknownClassError
 from ganaug.graphs import Graphs
 from ganaug.latents import draw, draw_at
@@ -79,6 +79,7 @@ class Generator:
         cls,
         model: Path | str,
         *,
+        sha256: str | None = None,
         device: str = "auto",
         threads: int = 1,
         batch: int = BATCH,
@@ -87,12 +88,14 @@ class Generator:
         tensorrt: bool = False,
         cuda_graph: bool = False,
     ) -> Self:
-        """Open a model by folder or by name.
+        """Open a model by folder, name or address.
 
         Args:
             model: A model folder; or a name in the store, `digits`, `digits@3` or
                 `exported/digits`. What the working directory does not have is looked for
-                among the models that come with ganaug.
+                among the models that come with ganaug. Or an address that fsspec knows, of a
+                model folder or a model in a store; it is fetched once (see `ganaug.load`).
+            sha256: Hash that `card.json` must have, as `Generator.sha256` gives it.
             device: `auto` takes the GPU if there is one that works; `cpu`; `cuda`.
             threads: Threads of one call of ONNX Runtime; 0 means one per core.
             batch: Images per call in `sample`.
@@ -103,9 +106,11 @@ class Generator:
                 size alone; networks that have to go to the CPU in between cannot be recorded.
 
         Raises:
-            ModelError: There is no such model, or its card is damaged.
+            MissingExtraError: An address needs packages that are not installed.
+            ModelError: There is no such model, its card is damaged, or it is another one than
+                `sha256` says.
         """
-        folder = store.resolve(model)
+        folder = store.resolve(model, sha256=sha256)
         return cls(
             folder,
             ModelCard.load(folder),
@@ -128,6 +133,11 @@ class Generator:
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""
         return self.card.image_shape
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the model's card, which holds the hashes of its graphs: names the whole model."""
+        return card_sha256(self.folder)
 
     def model_sha256(self, class_name: str) -> str:
         """Hash of the graph that makes a class.

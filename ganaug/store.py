@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from ganaug import card as cards
 from ganaug.card import CARD_FILE, GraphCard, ModelCard
 from ganaug.errors import ModelError, OutputError
+from ganaug.fetch import Source, check_card, fetch, fetched_before, is_address
 from ganaug.run import writing
 
 STORE = Path("exported")
@@ -83,17 +84,47 @@ def packaged_store() -> Path:
     return installed if installed.is_dir() else package.parent / "exported"
 
 
-def resolve(model: Path | str, store: Path = STORE) -> Path:
-    """Find the folder of a model version.
+def resolve(model: Path | str, store: Path = STORE, *, sha256: str | None = None) -> Path:
+    """Find the folder of a model version; one at an address is brought here first.
 
     Args:
         model: A model folder; a folder in a store, such as `exported/digits`, which means its
-            current version; or a name in `store`. `@3` behind it asks for version 3.
+            current version; or a name in `store`. `@3` behind it asks for version 3. Or the address
+            of a model folder, or of a model in a store, that fsspec knows.
         store: Where names are looked for first; then among the models that come with ganaug.
+        sha256: Hash that `card.json` must have.
 
     Raises:
-        ModelError: There is no such model or version, or its pointer is damaged.
+        MissingExtraError: The address needs packages that are not installed.
+        ModelError: There is no such model or version, its pointer is damaged, or it is another
+            one than `sha256` says.
     """
+    if is_address(model):
+        return _fetched(str(model), sha256)
+    folder = _find(model, store)
+    if sha256:
+        check_card(cards.card_sha256(folder), sha256, str(folder))
+    return folder
+
+
+def _fetched(address: str, sha256: str | None) -> Path:
+    if versioned := re.fullmatch(r"(.+)@(\d{1,9})", address):
+        return fetch(f"{versioned[1]}/{int(versioned[2])}", sha256)
+    if sha256 and (known := fetched_before(sha256)):
+        return known
+    pointer = Source(address).read(POINTER_FILE, _MAX_POINTER_BYTES)
+    if pointer is None:
+        return fetch(address, sha256)
+    try:
+        version = _pointed_at(pointer)
+    except ValueError as error:
+        raise ModelError(
+            f"{address}/{POINTER_FILE} is damaged: {error}. Ask for a version, as {address}@1."
+        ) from error
+    return fetch(f"{address.rstrip('/')}/{version}", sha256)
+
+
+def _find(model: Path | str, store: Path) -> Path:
     text, version = _split_version(str(model))
     asked = Path(text)
     candidates = [asked]
@@ -306,17 +337,25 @@ def _versions(home: Path) -> list[int]:
 
 
 def _read_pointer(home: Path) -> int | None:
-    path = home / POINTER_FILE
     try:
-        with path.open("rb") as file:
-            tree = json.loads(file.read(_MAX_POINTER_BYTES))
+        with (home / POINTER_FILE).open("rb") as file:
+            return _pointed_at(file.read(_MAX_POINTER_BYTES))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise ModelError(_pointer_damage(home, str(error))) from error
+
+
+def _pointed_at(content: bytes) -> int:
+    """The version that a pointer names.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    tree = json.loads(content)
     version = tree.get("version") if isinstance(tree, dict) else None
     if type(version) is not int or version < 1:
-        raise ModelError(_pointer_damage(home, f'it holds {tree!r}, not {{"version": number}}'))
+        raise ValueError(f'it holds {tree!r}, not {{"version": number}}')
     return version
 
 

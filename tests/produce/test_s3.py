@@ -7,13 +7,15 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 import s3fs
 from support.productions import SCREENER, order, tree
 from support.s3 import BUCKET, Line, environment, running_server
 
-from ganaug import places
-from ganaug.errors import DatasetError, MissingExtraError, OutputError, SettingsError
+import ganaug
+from ganaug import places, store
+from ganaug.errors import DatasetError, MissingExtraError, ModelError, OutputError, SettingsError
 from ganaug.formats import FORMATS
 from ganaug.places import LocalPlace, RemotePlace, open_place
 from ganaug.produce import account, produce, reproduce
@@ -291,3 +293,15 @@ def test_a_file_address_is_a_folder(tmp_path):
     place = open_place(f"file://{tmp_path}/out")
     assert isinstance(place, LocalPlace)
     assert place.address == f"{tmp_path}/out"
+
+
+def test_a_model_in_a_bucket_is_opened_by_its_address(there, tmp_path, tiny_model, monkeypatch):
+    monkeypatch.setenv("GANAUG_CACHE", str(tmp_path / "cache"))
+    store.publish(tiny_model, tmp_path / "shelf", "animals")
+    files().put(f"{tmp_path}/shelf/", there, recursive=True)
+    for name in ("animals", "animals@1", "animals/1"):
+        np.testing.assert_array_equal(
+            ganaug.load(f"{there}/{name}").sample("cat", 2), ganaug.load(tiny_model).sample("cat", 2)
+        )
+    with pytest.raises(ModelError, match="there is no model at"):
+        ganaug.load(f"{there}/plants")
