@@ -122,8 +122,7 @@ class Generator:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes that it can make, in the order of their ids."""
-        able = {name for graph in self.card.graphs for name in graph.classes}
-        return tuple(name for name in self.card.class_names if name in able)
+        return self.card.makes
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -323,8 +322,19 @@ class Generator:
         return {**vars(self), "_sessions": {}, "_locks": {}, "_calls": {}}
 
     def __repr__(self) -> str:
-        version = "" if self.card.version is None else f"@{self.card.version}"
-        return f"<Generator {self.card.name}{version}: {len(self.class_names)} classes, {self.image_shape}>"
+        return f"<Generator {self.card.label}: {len(self.class_names)} classes, {self.image_shape}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: samples of each class, and what the card says."""
+        from ganaug.notebook import model_html
+
+        return model_html(self.card, self._first)
+
+    def _first(self, class_name: str, count: int) -> Images:
+        """The first images of a class, in as few rows as there can be."""
+        # A recorded graph takes one batch size alone.
+        size = self.batch_size(self.batch) if self.cuda_graph else count
+        return self.make_batch(class_name, 0, seed=0, size=size)[:count]
 
 
 def _is_on_gpu(session: Any) -> bool:
