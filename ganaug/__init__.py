@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ganaug.generate import Generator
+    from ganaug.to_files import to_imagefolder, to_parquet, to_webdataset
 
 __version__ = "0.1.0"
-__all__ = ["Generator", "__version__", "load"]
+__all__ = ["Generator", "__version__", "load", "to_imagefolder", "to_parquet", "to_webdataset"]
 
 
 def load(
@@ -52,4 +53,8 @@ def __getattr__(name: str) -> Any:
         from ganaug.generate import Generator
 
         return Generator
+    if name in {"to_imagefolder", "to_parquet", "to_webdataset"}:
+        from ganaug import to_files
+
+        return getattr(to_files, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

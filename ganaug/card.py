@@ -130,6 +130,17 @@ class ModelCard(BaseModel):
                 raise ValueError(f"{graph.file} names a class twice")
         return self
 
+    @property
+    def label(self) -> str:
+        """What a user calls it: `digits@1`; before it was published, the name alone."""
+        return self.name if self.version is None else f"{self.name}@{self.version}"
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """Names of the classes that its graphs make, in the order of their ids."""
+        able = {name for graph in self.graphs for name in graph.classes}
+        return tuple(name for name in self.class_names if name in able)
+
     def class_id(self, class_name: str) -> int:
         """The dataset's number of a class.
 

@@ -225,6 +225,43 @@ def models(name: str | None = None, *, store: Path = Path("exported")) -> None:
         raise SystemExit(EXIT_ERROR)
 
 
+@app.command
+def card(
+    model: str,
+    *,
+    license: str = "unknown",  # noqa: A002 - what the option is called
+    source: str = "",
+    print: Flag = False,  # noqa: A002 - what the option is called
+) -> None:
+    """Write README.md and samples.png into a model's folder, which makes it a Hugging Face model repository.
+
+    `publish` does that too. What is there is written anew; the model itself stays as it is.
+
+    Examples:
+        ganaug card digits --license cc-by-4.0
+
+        ganaug card exported/digits@1 --print
+
+    Args:
+        model: A model folder, or a name that `ganaug models` lists.
+        license: Licence of the model, in Hugging Face's words: cc-by-4.0, mit, other.
+        source: Where the training images are from, in a sentence; what attribution their licence asks for.
+        print: Print the README.md instead, and write nothing.
+    """
+    from ganaug.card import ModelCard
+    from ganaug.model_page import write_model_page
+    from ganaug.model_readme import README_FILE, SAMPLES_FILE, model_readme
+    from ganaug.store import resolve
+
+    folder = resolve(model)
+    about = ModelCard.load(folder)
+    if print:
+        sys.stdout.write(model_readme(about, license=license, source=source))
+        return
+    write_model_page(folder, about, license=license, source=source)
+    console.print(Text(f"{README_FILE} (licence {license}) and {SAMPLES_FILE} in {folder}"), soft_wrap=True)
+
+
 @app.command(name="evaluate-generator")
 def evaluate_generator(
     *path: Rest,

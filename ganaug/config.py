@@ -434,6 +434,10 @@ class PublishConfig(Section):
     """The model store."""
     name: str = "auto"
     """Name in the store; `auto` is the run's name."""
+    license: str = "unknown"
+    """Licence of the model for its README.md, in Hugging Face's words: `cc-by-4.0`, `mit`, `other`."""
+    source: str = ""
+    """Where the real images are from, in a sentence for the README.md; what attribution their licence asks for."""
 
 
 class ReportConfig(Section):

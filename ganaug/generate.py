@@ -6,16 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ganaug import store
-from ganaug.card import GraphCard, ModelCard, card_sha256
+from ganaug.card import ModelCard, card_sha256
 from ganaug.errors import SettingsError, UnknownClassError
+from ganaug.feeds import feed_at, feed_of_stretch, rows_by_graph
 from ganaug.graphs import Graphs
-from ganaug.latents import draw, draw_at
 
 if TYPE_CHECKING:
     # Not at run time: it brings pandas, which making images does without.
@@ -39,6 +39,7 @@ class Generator:
         threads: Threads of one call of ONNX Runtime; 0 means one per core.
         batch: Images per call in `sample`. The last call of a class is filled up to it, so
             that an image does not depend on how many were asked for with it.
+        gpu, precision, tensorrt, cuda_graph: As it was opened with.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Generator:
             )
         self.folder, self.card = folder, card
         self.device, self.threads, self.batch = device, threads, batch
+        self.gpu, self.precision, self.tensorrt, self.cuda_graph = gpu, precision, tensorrt, cuda_graph
         self._graphs = Graphs(
             folder,
             card,
@@ -126,8 +128,7 @@ class Generator:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes that it can make, in the order of their ids."""
-        able = {name for graph in self.card.graphs for name in graph.classes}
-        return tuple(name for name in self.card.class_names if name in able)
+        return self.card.makes
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -217,12 +218,13 @@ class Generator:
         names, where = self._addresses(classes, indices, truncation)
         images = np.empty((len(names), *self.image_shape), np.uint8)
         size = self.batch_size(self.batch)
-        for graph, rows in self._rows_by_graph(names):
+        for graph, rows in rows_by_graph(self.card, names):
             for first in range(0, len(rows), size):
                 part = rows[first : first + size]
                 # One size on a GPU: buffers and recorded calls are kept for each.
                 whole = np.resize(part, size) if self.is_on_gpu() else part
-                feed = self._feed_at(graph, names, where, whole, seed, truncation)
+                own = [names[row] for row in whole]
+                feed = feed_at(self.card, graph, own, where[whole], seed, truncation)
                 images[part] = self._graphs.call(graph, feed)[: len(part)]
         return images
 
@@ -256,10 +258,11 @@ class Generator:
         names, where = self._addresses(classes, indices, truncation)
         position, done, image_bytes = np.empty(len(names), np.int64), 0, math.prod(self.image_shape)
         size = self.batch_size(max(len(names), 1))
-        for graph, rows in self._rows_by_graph(names):
+        for graph, rows in rows_by_graph(self.card, names):
             for first in range(0, len(rows), size):
                 part = rows[first : first + size]
-                feed = self._feed_at(graph, names, where, part, seed, truncation)
+                own = [names[row] for row in part]
+                feed = feed_at(self.card, graph, own, where[part], seed, truncation)
                 self._graphs.call_into(graph, feed, address + done * image_bytes)
                 position[part] = np.arange(done, done + len(part))
                 done += len(part)
@@ -334,11 +337,8 @@ class Generator:
             DeviceError: `cuda` was asked for and is not there.
         """
         graph = self.card.graph_for(class_name)
-        class_id = self.card.class_id(class_name)
-        z, exemplar = draw(seed, class_id, start, size, graph.z_dim, _exemplars(graph, class_name))
-        return self._graphs.call(
-            graph, _feed(graph, z * np.float32(truncation), np.full(size, class_id), exemplar)
-        )
+        feed = feed_of_stretch(self.card, graph, class_name, start, size, seed, truncation)
+        return self._graphs.call(graph, feed)
 
     def check(self) -> None:
         """Open every graph now, rather than at its first use.
@@ -381,48 +381,17 @@ class Generator:
         self._check(names, [1] * len(names), truncation)
         return names, where
 
-    def _rows_by_graph(self, names: Sequence[str]) -> Iterator[tuple[GraphCard, npt.NDArray[np.int64]]]:
-        """Which of the named images each graph makes: one call can make several classes."""
-        graphs = {name: self.card.graph_for(name) for name in dict.fromkeys(names)}
-        files = np.array([graphs[name].file for name in names])
-        for graph in {graph.file: graph for graph in graphs.values()}.values():
-            yield graph, np.flatnonzero(files == graph.file)
-
-    def _feed_at(
-        self,
-        graph: GraphCard,
-        names: Sequence[str],
-        where: npt.NDArray[np.int64],
-        rows: npt.NDArray[np.int64],
-        seed: int,
-        truncation: float,
-    ) -> dict[str, Any]:
-        own = np.array([names[row] for row in rows])
-        z = np.empty((len(rows), graph.z_dim), np.float32)
-        class_ids, exemplar = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-        for name in dict.fromkeys(own.tolist()):
-            mine = np.flatnonzero(own == name)
-            class_ids[mine] = class_id = self.card.class_id(name)
-            z[mine], exemplar[mine] = draw_at(
-                seed, class_id, where[rows[mine]], graph.z_dim, _exemplars(graph, name)
-            )
-        return _feed(graph, z * np.float32(truncation), class_ids, exemplar)
-
     def __repr__(self) -> str:
-        version = "" if self.card.version is None else f"@{self.card.version}"
-        return f"<Generator {self.card.name}{version}: {len(self.class_names)} classes, {self.image_shape}>"
+        return f"<Generator {self.card.label}: {len(self.class_names)} classes, {self.image_shape}>"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: samples of each class, and what the card says."""
+        from ganaug.notebook import model_html
 
-def _exemplars(graph: GraphCard, class_name: str) -> int:
-    counts = graph.exemplar_counts
-    return 1 if counts is None else counts[graph.classes.index(class_name)]
+        return model_html(self.card, self._first)
 
-
-def _feed(
-    graph: GraphCard,
-    z: npt.NDArray[np.float32],
-    class_ids: npt.NDArray[np.int64],
-    exemplar: npt.NDArray[np.int64],
-) -> dict[str, Any]:
-    feed: dict[str, Any] = {"z": z, "class_id": class_ids}
-    return feed if graph.exemplar_counts is None else {**feed, "exemplar": exemplar}
+    def _first(self, class_name: str, count: int) -> Images:
+        """The first images of a class, in as few rows as there can be."""
+        # A recorded graph takes one batch size alone.
+        size = self.batch_size(self.batch) if self.cuda_graph else count
+        return self.make_batch(class_name, 0, seed=0, size=size)[:count]

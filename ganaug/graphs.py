@@ -13,6 +13,7 @@ import numpy as np
 
 from ganaug.card import GraphCard, ModelCard, graph_metadata, read_graph
 from ganaug.errors import GanaugError, ModelError
+from ganaug.feeds import Feed
 from ganaug.latents import draw
 from ganaug.runtime import (
     CUDA,
@@ -85,7 +86,7 @@ class Graphs:
         """Whether ONNX Runtime runs it on a GPU, which `auto` leaves to what is there."""
         return CUDA in self.open(graph).get_providers()
 
-    def call(self, graph: GraphCard, feed: dict[str, Any]) -> Images:
+    def call(self, graph: GraphCard, feed: Feed) -> Images:
         """Run a graph; safe in several threads.
 
         Returns:
@@ -104,7 +105,7 @@ class Graphs:
             )
         return images
 
-    def call_into(self, graph: GraphCard, feed: dict[str, Any], address: int) -> None:
+    def call_into(self, graph: GraphCard, feed: Feed, address: int) -> None:
         """The same into memory of the caller's, where the graph runs.
 
         Raises:
@@ -116,7 +117,7 @@ class Graphs:
         with self._named(graph, feed):
             run_into(self.open(graph), feed, address, shape, device=device, gpu=self._gpu)
 
-    def _run(self, graph: GraphCard, feed: dict[str, Any], shape: tuple[int, ...]) -> Images:
+    def _run(self, graph: GraphCard, feed: Feed, shape: tuple[int, ...]) -> Images:
         session = self.open(graph)
         if not self.is_on_gpu(graph):
             images: Images = session.run(None, feed)[0]
@@ -129,7 +130,7 @@ class Graphs:
             return self._calls[key](feed)
 
     @contextlib.contextmanager
-    def _named(self, graph: GraphCard, feed: dict[str, Any]) -> Iterator[None]:
+    def _named(self, graph: GraphCard, feed: Feed) -> Iterator[None]:
         try:
             yield
         except GanaugError:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from ganaug import store
 from ganaug.card import ModelCard
 from ganaug.config import PublishConfig
 from ganaug.errors import NotPublishedError
+from ganaug.hub_card import UNKNOWN
+from ganaug.model_page import write_model_page
 
 PUBLISH_FILE = "publish.json"
 
@@ -28,6 +31,8 @@ def publish_model(
     out: Path,
     *,
     accept: str = "helps",
+    license: str = UNKNOWN,  # noqa: A002 - what the setting is called
+    source: str = "",
 ) -> dict[str, Any]:
     """Publish exported generators as one model version, if the verdict allows it.
 
@@ -40,6 +45,8 @@ def publish_model(
         name: Name of the model in the store.
         out: Folder of the step; gets `publish.json`.
         accept: `helps`: nothing else ships; `no difference`: that ships too.
+        license: Licence of the model for its README.md.
+        source: Where the real images are from, in a sentence for its README.md.
 
     Returns:
         `published`, `version`, `path`, `current` (the version that is current now, None without any)
@@ -58,7 +65,8 @@ def publish_model(
     else:
         refused = _refused(verdict)
         measured = [folder for folder in folders if not _makes_only(folder, refused)]
-        version = _publish(measured, verdict, store_folder, name, out / "model")
+        page = partial(write_model_page, license=license, source=source)
+        version = _publish(measured, verdict, store_folder, name, out / "model", page)
         without = f"; without own generators of {', '.join(refused)}, which were refused" if refused else ""
         result |= {
             "published": True,
@@ -139,12 +147,23 @@ def _makes_only(folder: Path, refused: Sequence[str]) -> bool:
 
 
 def _publish(
-    folders: Sequence[Path], verdict: Mapping[str, Any], store_folder: Path, name: str, model: Path
+    folders: Sequence[Path],
+    verdict: Mapping[str, Any],
+    store_folder: Path,
+    name: str,
+    model: Path,
+    page: Callable[[Path, ModelCard], None],
 ) -> int:
     shutil.rmtree(model, ignore_errors=True)
     metrics = {key: verdict[key] for key in ("difference", "low", "high") if verdict.get(key) is not None}
     card = store.assemble_model(folders, model, name=name, verdict=verdict["verdict"], metrics=metrics)
-    version = _version_of(card, store_folder, name) or store.publish(model, store_folder, name)
+    version = _version_of(card, store_folder, name)
+    if version is None:
+        version = store.publish(model, store_folder, name, page)
+    else:
+        # The version stays as it is, but its page may have been asked for under another licence.
+        there = store_folder / name / str(version)
+        page(there, ModelCard.load(there))
     shutil.rmtree(model)
     return version
 

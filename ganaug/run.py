@@ -280,6 +280,10 @@ def peak_rss_bytes() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
+_CHANGES_NO_RESULT = {"ganaug", "ganaug.config", "ganaug.errors", "ganaug.notebook", "ganaug.run"}
+"""Settings count by value; the rest are the package's face, messages and what a notebook shows."""
+
+
 @cache
 def code_hash(module: str) -> str:
     """Hash of a ganaug module's source and of all ganaug modules that it imports."""
@@ -289,8 +293,7 @@ def code_hash(module: str) -> str:
         name = pending.pop()
         path = package.parent / Path(*name.split("."))
         file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        # Settings count by value, and messages change no result.
-        if name in sources or name in {"ganaug.config", "ganaug.errors", "ganaug.run"} or not file.is_file():
+        if name in sources or name in _CHANGES_NO_RESULT or not file.is_file():
             continue
         sources[name] = source = file.read_text(encoding="utf-8")
         if path.is_dir():

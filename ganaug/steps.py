@@ -406,7 +406,17 @@ def _publish(job: Job) -> dict[str, Any]:
     folders = [run.path("export", "base")] if _has_base(run) else []
     folders += [run.path("export", plan.part) for plan in load_plan(run).wanted if plan.trains_own]
     name = run_name(config) if config.publish.name == "auto" else config.publish.name
-    return publish_model(folders, verdict, config.publish.store, name, job.out, accept=config.publish.accept)
+    settings = config.publish
+    return publish_model(
+        folders,
+        verdict,
+        settings.store,
+        name,
+        job.out,
+        accept=settings.accept,
+        license=settings.license,
+        source=settings.source,
+    )
 
 
 def _report(job: Job) -> dict[str, Any]:
@@ -526,7 +536,7 @@ _ALL = [
         ("ganaug.publish",),
         _reads_for_publish,
         # Not `require_gain`: whether a refusal is a failure changes nothing of what is left.
-        ("publish.accept", "publish.store", "publish.name", "name"),
+        ("publish.accept", "publish.store", "publish.name", "publish.license", "publish.source", "name"),
     ),
     Step("report", _report, ("ganaug.report",), _reads_for_report, ("report",)),
 ]

@@ -14,7 +14,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,13 +144,17 @@ def _find(model: Path | str, store: Path) -> Path:
     )
 
 
-def publish(folder: Path, store: Path, name: str) -> int:
+def publish(
+    folder: Path, store: Path, name: str, beside: Callable[[Path, ModelCard], None] | None = None
+) -> int:
     """Copy a model into the store as its next version, and make that the current one.
 
     Args:
         folder: The model; it stays as it is.
         store: The store; made when it does not exist.
         name: Name of the model.
+        beside: Given the version's folder and card before anybody can see it, writes what else
+            belongs there.
 
     Returns:
         The version's number.
@@ -170,7 +174,7 @@ def publish(folder: Path, store: Path, name: str) -> int:
         try:
             for graph in card.graphs:
                 _write(incoming / graph.file, cards.read_graph(folder, graph))
-            version = _claim(incoming, home, card.model_copy(update={"name": name}))
+            version = _claim(incoming, home, card.model_copy(update={"name": name}), beside)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
         with _locked(home):
@@ -298,11 +302,16 @@ def _check_part(folder: Path, card: ModelCard, base: ModelCard, specialists: Seq
             )
 
 
-def _claim(incoming: Path, home: Path, card: ModelCard) -> int:
+def _claim(
+    incoming: Path, home: Path, card: ModelCard, beside: Callable[[Path, ModelCard], None] | None
+) -> int:
     """Rename `incoming` to the next free number, which its card says too."""
     while True:
         version = max([*_versions(home), 0]) + 1
-        card.model_copy(update={"version": version}).save(incoming)
+        numbered = card.model_copy(update={"version": version})
+        numbered.save(incoming)
+        if beside is not None:
+            beside(incoming, numbered)
         _sync(incoming)
         try:
             # Renaming onto a folder that has files in it fails: the number is taken.

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import ganaug
 from ganaug.config import Config, PlanConfig, ScreenConfig
 from ganaug.errors import MissingStepError, OutputError, RunFolderError
 from ganaug.run import Job, RunFolder, Step, code_hash, is_current, perform
@@ -199,3 +201,23 @@ def test_the_code_hash_covers_what_a_module_imports():
     before = code_hash("ganaug.plan")
     assert before == code_hash("ganaug.plan")
     assert before != code_hash("ganaug.dataset")
+
+
+def test_the_packages_face_and_what_notebooks_show_make_no_step_stale(tmp_path):
+    shutil.copytree(
+        Path(ganaug.__file__).parent, tmp_path / "ganaug", ignore=shutil.ignore_patterns("exported")
+    )
+    script = "from ganaug.run import code_hash; print(code_hash('ganaug.produce'))"
+
+    def hash_after(*changed: str) -> str:
+        for name in changed:
+            with (tmp_path / "ganaug" / name).open("a") as file:
+                file.write("# another word\n")
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    before = hash_after()
+    assert hash_after("__init__.py", "notebook.py", "to_files.py") == before
+    assert hash_after("generate.py") != before

@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import yaml
-
 from ganaug.formats.registry import FORMATS
+from ganaug.hub_card import front_matter, license_fields, license_words, plain, size_words, table
 
-UNKNOWN = "unknown"
-"""The hub's word for a licence that nobody has said."""
 _SIZES = (
     "n<1K",
     "1K<n<10K",
@@ -96,21 +93,17 @@ class ProducedAbout:
 
 def dataset_card(about: ProducedAbout) -> str:
     """README.md of a folder of produced images, in Markdown with YAML front matter."""
-    height, width, channels = about.image_shape
     total = sum(row.kept for row in about.classes)
-    kind = {1: "grey", 3: "RGB", 4: "RGBA"}[channels]
     origin = _found(about.classes) if about.is_found else _made(about.classes)
     who = f"Something else made them, and ganaug {about.ganaug} screened them; {total:,} were kept."
     if not about.is_found:
         who = f"A GAN of ganaug {about.ganaug} made all {total:,} of them, with seed {about.seed}."
     return f"""\
----
-{_front_matter(about, total)}---
-
-# {_plain(about.title)}
+{_front_matter(about, total)}
+# {plain(about.title)}
 
 **Every image here is synthetic**; none shows anything that exists. {who}
-They are {width} x {height} px (width x height), {kind}; format {about.format}, encoding {about.encoding}.
+They are {size_words(about.image_shape)}; format {about.format}, encoding {about.encoding}.
 
 ## Classes
 
@@ -133,7 +126,7 @@ They are {width} x {height} px (width x height), {kind}; format {about.format}, 
 
 ## Licence
 
-{_plain(about.license) if about.license not in {None, UNKNOWN} else "The owner has not said under which licence the images are."}
+{license_words(about.license, "the images are")}
 """
 
 
@@ -146,14 +139,14 @@ def _front_matter(about: ProducedAbout, total: int) -> str:
         **chosen.loader_options,
     }
     fields = {
-        **({"license": about.license} if about.license else {}),
+        **license_fields(about.license),
         "pretty_name": about.title,
         "task_categories": ["image-classification"],
         "tags": ["synthetic", "gan", "ganaug"],
         "size_categories": [_size(total)],
         "configs": [config],
     }
-    return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    return front_matter(fields)
 
 
 def _size(total: int) -> str:
@@ -172,17 +165,17 @@ def _counts(classes: Sequence[ProducedClass]) -> str:
         [row.class_name, row.kept, row.tried, *(row.rejected.get(reason, 0) for reason in reasons)]
         for row in classes
     ]
-    return _table(["class", "images", "tried", *(f"rejected: {reason}" for reason in reasons)], rows)
+    return table(["class", "images", "tried", *(f"rejected: {reason}" for reason in reasons)], rows)
 
 
 def _found(classes: Sequence[ProducedClass]) -> str:
-    names = ", ".join(dict.fromkeys(_plain(row.model.name) for row in classes))
+    names = ", ".join(dict.fromkeys(plain(row.model.name) for row in classes))
     return f"The images came from {names}; the manifest has the path of each.\n"
 
 
 def _made(classes: Sequence[ProducedClass]) -> str:
     verdicts = {f"{row.model.name} {row.model.version or ''}": row.model.verdict for row in classes}
-    said = [f"- {_plain(model)}: {_plain(verdict or 'not evaluated')}" for model, verdict in verdicts.items()]
+    said = [f"- {plain(model)}: {plain(verdict or 'not evaluated')}" for model, verdict in verdicts.items()]
     return f"""\
 ## Models
 
@@ -211,18 +204,4 @@ def _models(classes: Sequence[ProducedClass]) -> str:
         ]
         for row in classes
     ]
-    return _table(["class", "model", "version", "SHA-256", "truncation"], rows)
-
-
-def _table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(_plain(str(cell)) for cell in line)} |" for line in lines)
-
-
-def _plain(text: str) -> str:
-    r"""Text that Markdown shows as it is, on one line.
-
-    >>> print(_plain("a|b <i>"))
-    a\|b \<i\>
-    """
-    return "".join(f"\\{sign}" if sign in "\\`*_|<>[]#" else sign for sign in " ".join(text.split()))
+    return table(["class", "model", "version", "SHA-256", "truncation"], rows)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ganaug
 from ganaug.formats import ProducedAbout, ProducedClass, ProducedModel, dataset_card
@@ -13,18 +12,12 @@ from ganaug.produce import manifest
 from ganaug.produce.order import class_prefix
 from ganaug.produce.source import Source
 from ganaug.produce.tally import Tally
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from ganaug.dataset import Images
+from ganaug.sample_sheet import COLUMNS, MOST_ROWS, sample_sheet
 
 CARD_FILE = "README.md"
 KEPT_SHEET, REJECTED_SHEET = "sheets/kept.png", "sheets/rejected.png"
-COLUMNS, MOST_ROWS = 12, 24
 _PIECES = 4
 """Shards of a class that samples are taken from: a rare reason is not looked for to the end."""
-_CELL_PX, _LABEL_PX, _GAP_PX = 56, 190, 4
 
 _Address = tuple[str, int]
 """Class name and index."""
@@ -39,7 +32,11 @@ def finish(place: Place, about: Mapping[str, Any], classes: Mapping[str, Tally],
         ("Rejected, by reason", REJECTED_SHEET, rejected),
     ):
         if rows:
-            place.write(name, [_sheet(rows, source)])
+            images = {
+                row: (source.make(class_name, index, 1)[0] for class_name, index in addresses)
+                for row, addresses in rows.items()
+            }
+            place.write(name, [sample_sheet(images)])
             sheets.append(f"\n## {title}\n\n![{title}]({name})\n")
         else:
             place.remove(name)
@@ -93,41 +90,3 @@ def _rows(place: Place, files: Sequence[str]) -> Iterator[tuple[int, str]]:
         if found is not None:
             table = found[1].read(["index", "reason"]).to_pydict()
             yield from zip(table["index"], table["reason"], strict=True)
-
-
-def _sheet(rows: Mapping[str, Sequence[_Address]], source: Source) -> bytes:
-    """A PNG: a row of samples for each title, enlarged without smoothing."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    step, font = _CELL_PX + _GAP_PX, ImageFont.load_default(14)
-    widest = min(_LABEL_PX, max(round(font.getlength(title)) for title in rows) + 12)
-    sheet = Image.new("RGB", (widest + COLUMNS * step, len(rows) * step), "white")
-    draw = ImageDraw.Draw(sheet)
-    for number, (title, addresses) in enumerate(rows.items()):
-        top = number * step
-        draw.text((4, top + _CELL_PX // 2 - 8), _fitting(title, font), fill="black", font=font)
-        for column, (class_name, index) in enumerate(addresses):
-            image = source.make(class_name, index, 1)[0]
-            sheet.paste(_cell(image), (widest + column * step, top))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _fitting(title: str, font: Any) -> str:
-    """A title short enough for its column."""
-    while font.getlength(title) > _LABEL_PX - 12:
-        title = title[:-2].rstrip("…") + "…"
-    return title
-
-
-def _cell(image: Images) -> Image:
-    from PIL import Image
-
-    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).convert("RGBA")
-    scale = _CELL_PX / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
-    backed = Image.new("RGBA", (_CELL_PX, _CELL_PX), "white")
-    backed.alpha_composite(picture)
-    return backed.convert("RGB")
