@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ganaug.generate import Generator
+    from ganaug.transform import GanSample as GanSample
+    from ganaug.worker_seeds import worker_init_fn as worker_init_fn
 
 __version__ = "0.1.0"
 __all__ = ["Generator", "__version__", "load"]
@@ -41,4 +43,12 @@ def __getattr__(name: str) -> Any:
         from ganaug.generate import Generator
 
         return Generator
+    if name == "GanSample":
+        from ganaug.transform import GanSample
+
+        return GanSample
+    if name == "worker_init_fn":
+        from ganaug.worker_seeds import worker_init_fn
+
+        return worker_init_fn
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
