@@ -31,6 +31,11 @@ assert import_s < MOST_IMPORT_S, "import ganaug has become slow"
 generator = ganaug.load("exported/digits")
 print(generator.sample("3", count=16, seed=0).shape, next(generator.stream(8))[1])
 
+try:
+    ganaug.to_parquet
+except ImportError as error:
+    assert "ganaug[produce]" in str(error), error
+
 told = subprocess.run([sys.executable, "-m", "ganaug"], capture_output=True, text=True, check=False)
 assert told.returncode == 1, told
 assert "pip install 'ganaug[produce]'" in told.stderr, told

@@ -7,16 +7,30 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ganaug.adapters.to_files import to_imagefolder, to_parquet, to_webdataset
+    from ganaug.adapters.transform import GanSample as GanSample
+    from ganaug.adapters.worker_seeds import worker_init_fn as worker_init_fn
     from ganaug.generate import Generator
-    from ganaug.to_files import to_imagefolder, to_parquet, to_webdataset
 
 __version__ = "0.1.0"
+# Without what needs an extra: `from ganaug import *` must work in the base install.
 __all__ = ["Generator", "__version__", "load", "to_imagefolder", "to_parquet", "to_webdataset"]
+
+_MODULES = {
+    "GanSample": "adapters.transform",
+    "Generator": "generate",
+    "to_imagefolder": "adapters.to_files",
+    "to_parquet": "adapters.to_files",
+    "to_webdataset": "adapters.to_files",
+    "worker_init_fn": "adapters.worker_seeds",
+}
+"""Where each name is imported from when it is used, so that `import ganaug` costs nothing."""
 
 
 def load(
@@ -48,13 +62,10 @@ def load(
 
 
 def __getattr__(name: str) -> Any:
-    # Names are imported when they are used, so that `import ganaug` costs nothing.
-    if name == "Generator":
-        from ganaug.generate import Generator
-
-        return Generator
-    if name in {"to_imagefolder", "to_parquet", "to_webdataset"}:
-        from ganaug import to_files
-
-        return getattr(to_files, name)
+    if name in _MODULES:
+        return getattr(import_module(f"ganaug.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

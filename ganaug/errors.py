@@ -102,6 +102,10 @@ class UnknownClassError(GanaugError, ValueError):
         )
 
 
+class TransformError(GanaugError, ValueError):
+    """An image, label or other target that `GanSample` or `worker_init_fn` cannot work on."""
+
+
 class LeakError(DatasetError):
     """Synthetic images that are copies of locked test images.
 
