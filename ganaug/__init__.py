@@ -13,9 +13,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ganaug.generate import Generator
+    from ganaug.torch_balanced import BalancedDataset as BalancedDataset
+    from ganaug.torch_balanced import balanced as balanced
+    from ganaug.torch_batches import GanCollate as GanCollate
+    from ganaug.torch_batches import SwapForSynthetic as SwapForSynthetic
+    from ganaug.torch_batches import SyntheticBatches as SyntheticBatches
+    from ganaug.torch_data import SyntheticDataset as SyntheticDataset
 
 __version__ = "0.1.0"
 __all__ = ["Generator", "__version__", "load"]
+_TORCH_NAMES = {
+    "BalancedDataset": "torch_balanced",
+    "GanCollate": "torch_batches",
+    "SwapForSynthetic": "torch_batches",
+    "SyntheticBatches": "torch_batches",
+    "SyntheticDataset": "torch_data",
+    "balanced": "torch_balanced",
+}
+"""Which module has them; not in `__all__`, because they need an extra."""
 
 
 def load(model: Path | str, *, device: str = "auto", threads: int = 1) -> Generator:
@@ -41,4 +56,19 @@ def __getattr__(name: str) -> Any:
         from ganaug.generate import Generator
 
         return Generator
+    if name in _TORCH_NAMES:
+        return _with_torch(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _with_torch(name: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(f"ganaug.{_TORCH_NAMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from ganaug.errors import MissingExtraError
+
+        raise MissingExtraError(f"ganaug.{name}", "train") from error

@@ -36,6 +36,7 @@ class Generator:
         folder: The model folder.
         card: What the model is.
         device: `auto`, `cpu` or `cuda`.
+        gpu: Number of the GPU, where it runs on one.
         threads: Threads of one call of ONNX Runtime; 0 means one per core.
         batch: Images per call in `sample`. The last call of a class is filled up to it, so
             that an image does not depend on how many were asked for with it.
@@ -62,7 +63,7 @@ class Generator:
                 ]
             )
         self.folder, self.card = folder, card
-        self.device, self.threads, self.batch = device, threads, batch
+        self.device, self.gpu, self.threads, self.batch = device, gpu, threads, batch
         self._graphs = Graphs(
             folder,
             card,
