@@ -13,16 +13,13 @@ is "cannot tell".
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import albumentations as A  # noqa: N812
 import numpy as np
 import torch
 from albumentations.pytorch import ToTensorV2
+from digits_split import RARE, split_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler
 
@@ -31,7 +28,6 @@ from ganaug.dataset import LabelledImages
 
 MODEL = "exported/digits@1"
 """By its version: later ones may come from other splits."""
-RARE = ("3", "5", "8")
 
 
 class Digits(Dataset[tuple[Tensor, int]]):
@@ -58,29 +54,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=25)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    train, test = split_digits()
+    plan = dict(zip(train.class_names, train.counts().tolist(), strict=True))
+    # Of each 91 images that are drawn of a rare class 86 are what it lacks: those become synthetic.
+    synthetic = ganaug.GanSample(MODEL, plan=plan)
     recalls = []
-    with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder)
-        train, test = split_digits(run)
-        # Of each 91 images that are drawn of a rare class 86 are what the plan says is lacking: those become synthetic.
-        synthetic = ganaug.GanSample(MODEL, plan=run)
-        for seed in range(asked.seeds):
-            without = rare_recall(fit(train, [], seed, asked.epochs), test)
-            with_it = rare_recall(fit(train, [synthetic], seed, asked.epochs), test)
-            recalls.append((without, with_it))
-            print(
-                f"seed {seed}: rare recall {without:.1f} without GanSample, {with_it:.1f} with it", flush=True
-            )
+    for seed in range(asked.seeds):
+        without = rare_recall(fit(train, [], seed, asked.epochs), test)
+        with_it = rare_recall(fit(train, [synthetic], seed, asked.epochs), test)
+        recalls.append((without, with_it))
+        print(f"seed {seed}: rare recall {without:.1f} without GanSample, {with_it:.1f} with it", flush=True)
     without, with_it = np.mean(recalls, axis=0)
     print(f"mean: rare recall {without:.1f} without GanSample, {with_it:.1f} with it")
-
-
-def split_digits(run: Path) -> tuple[LabelledImages, LabelledImages]:
-    """Part and cut the digits as the main job does, and plan what each class lacks."""
-    command = [sys.executable, "-m", "ganaug.cli", "plan", "--run-dir", str(run)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    data = LabelledImages.load(run / "split")
-    return data.part("train"), data.part("test")
 
 
 def fit(train: LabelledImages, first: list[Any], seed: int, epochs: int) -> nn.Module:

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ganaug.adapters.to_files import to_imagefolder, to_parquet, to_webdataset
+    from ganaug.adapters.torch_balanced import BalancedDataset as BalancedDataset
+    from ganaug.adapters.torch_balanced import balanced as balanced
+    from ganaug.adapters.torch_batches import GanCollate as GanCollate
+    from ganaug.adapters.torch_batches import SwapForSynthetic as SwapForSynthetic
+    from ganaug.adapters.torch_batches import SyntheticBatches as SyntheticBatches
+    from ganaug.adapters.torch_data import SyntheticDataset as SyntheticDataset
     from ganaug.adapters.transform import GanSample as GanSample
     from ganaug.adapters.worker_seeds import worker_init_fn as worker_init_fn
     from ganaug.generate import Generator
@@ -23,8 +29,15 @@ __version__ = "0.1.0"
 __all__ = ["Generator", "__version__", "load", "to_imagefolder", "to_parquet", "to_webdataset"]
 
 _MODULES = {
+    "BalancedDataset": "adapters.torch_balanced",
+    "GanCollate": "adapters.torch_batches",
+    "GanOverSampler": "adapters.sampler",
     "GanSample": "adapters.transform",
     "Generator": "generate",
+    "SwapForSynthetic": "adapters.torch_batches",
+    "SyntheticBatches": "adapters.torch_batches",
+    "SyntheticDataset": "adapters.torch_data",
+    "balanced": "adapters.torch_balanced",
     "to_imagefolder": "adapters.to_files",
     "to_parquet": "adapters.to_files",
     "to_webdataset": "adapters.to_files",
@@ -62,9 +75,16 @@ def load(
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
         return getattr(import_module(f"ganaug.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from ganaug.errors import MissingExtraError
+
+        raise MissingExtraError(f"ganaug.{name}", "train") from error
 
 
 def __dir__() -> list[str]:
