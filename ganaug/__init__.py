@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ganaug.generate import Generator
+    from ganaug.sampler import GanOverSampler as GanOverSampler
 
 __version__ = "0.1.0"
 __all__ = ["Generator", "__version__", "load"]
@@ -41,4 +42,8 @@ def __getattr__(name: str) -> Any:
         from ganaug.generate import Generator
 
         return Generator
+    if name == "GanOverSampler":
+        from ganaug.sampler import GanOverSampler
+
+        return GanOverSampler
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
