@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ganaug.adapters.sampler import GanOverSampler as GanOverSampler
     from ganaug.adapters.to_files import to_imagefolder, to_parquet, to_webdataset
     from ganaug.adapters.torch_balanced import BalancedDataset as BalancedDataset
     from ganaug.adapters.torch_balanced import balanced as balanced

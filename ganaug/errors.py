@@ -13,6 +13,19 @@ from typing import Any
 class GanaugError(Exception):
     """The base of all errors that ganaug raises on purpose; shown without a traceback."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As it is: Python would call __init__ with the message, and other processes get no error at all.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[GanaugError], args: tuple[Any, ...], attributes: dict[str, Any]) -> GanaugError:
+    # `kind.__new__` may be ValueError's, which does not make an error of files.
+    error: GanaugError = (OSError if issubclass(kind, OSError) else Exception).__new__(kind, *args)
+    # An error of files has its message from __init__ alone.
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
 
 class SettingsError(GanaugError, ValueError):
     """Settings that cannot be used; all problems are reported together."""
@@ -104,6 +117,23 @@ class UnknownClassError(GanaugError, ValueError):
 
 class TransformError(GanaugError, ValueError):
     """An image, label or other target that `GanSample` or `worker_init_fn` cannot work on."""
+
+
+class UnmatchedLabelError(UnknownClassError):
+    """Labels of y that mean no class of the model that was given to a sampler.
+
+    Attributes:
+        labels: The class name that each of these labels was taken for.
+    """
+
+    def __init__(self, labels: Mapping[Any, str], known: Collection[str], model: str) -> None:
+        super().__init__(labels.values(), known, model)
+        self.labels = dict(labels)
+        self.args = (
+            f"model {model!r} has no class for these labels of y: {self.labels} (label: class name); it knows "
+            f"{self.known}. Say which class a label means with class_names={{label: name}}, name the other labels alone in "
+            "sampling_strategy, or train a GAN on your data with model=None.",
+        )
 
 
 class LeakError(DatasetError):

@@ -81,3 +81,17 @@ def test_the_albumentations_example_trains_both_ways_and_prints_recalls():
     assert len(recalls) == 6
     # A network that finds nothing has not been trained at all.
     assert all(10 < recall <= 100 for recall in recalls)
+
+
+def test_the_imbalanced_learn_example_prints_a_recall_for_each_sampler():
+    printed = run("examples/imbalanced_learn.py", "--splits", "1", "--steps", "100")
+    table = printed.partition("Recall of (3, 5, 8) in held-out real images")[2]
+    rows = dict(re.findall(r"^(\w[\w, ]*?) +((?:[\d.]+ *){4})$", table, flags=re.MULTILINE))
+    samplers = ["nothing", "RandomOverSampler", "SMOTE", "GanOverSampler", "GanOverSampler, rows"]
+    assert list(rows) == samplers
+    recall = {name: float(numbers.split()[0]) for name, numbers in rows.items()}
+    assert all(0 <= share <= 100 for share in recall.values())
+    # Without more of the rare digits the classifier hardly finds them: the samplers have something to do.
+    assert min(recall, key=recall.get) == "nothing"
+    trained = re.findall(r"(Gan.*) trained (\d+) steps on (\d+) real images, (\d+) of them", printed)
+    assert trained == [("GanOverSampler", "100", "644", "5"), ("GanOverSampler, rows", "300", "644", "5")]
