@@ -149,7 +149,8 @@ def test_the_model_that_ships_fills_digits_by_the_names_of_their_classes():
         ({"dog": 5}, (6, 5, 2)),
         (lambda y: {"emu": 3}, (6, 4, 3)),
     ],
-    ids=str,
+    # Without the function's address: processes beside must find the same tests.
+    ids=lambda value: "function" if callable(value) else str(value),
 )
 def test_a_strategy_means_what_it_means_in_imbalanced_learn(tiny_model, pets, strategy, counts):
     _, y = GanOverSampler(model=tiny_model, sampling_strategy=strategy).fit_resample(*pets)
