@@ -21,9 +21,8 @@ RUN python3 -m venv /opt/ganaug
 FROM build AS build-runtime
 # Without it ONNX Runtime's CUDA library (285 MB) goes, which is of no use without those of such a base.
 ARG GPU=
-# The last two: what screening needs beside them.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
-    pip install -c constraints.txt '.[produce,remote]' faiss-cpu threadpoolctl \
+    pip install -c constraints.txt '.[screen,remote]' \
     && pip uninstall -qy pip setuptools \
     && find /opt/ganaug/lib -type d -name tests -prune -exec rm -r {} + \
     && if [ -z "$GPU" ]; then rm -f /opt/ganaug/lib/python3*/site-packages/onnxruntime/capi/*_cuda.so; fi

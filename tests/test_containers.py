@@ -103,7 +103,7 @@ def test_an_image_holds_what_was_built_elsewhere_pinned_and_without_what_built_i
 
 def test_torch_is_in_the_image_that_trains_alone():
     assert "'.[all]'" in _pip("train")
-    assert re.search(r"'\.\[(.*?)\]'", _pip("runtime"))[1].split(",") == ["produce", "remote"]
+    assert re.search(r"'\.\[(.*?)\]'", _pip("runtime"))[1].split(",") == ["screen", "remote"]
     assert "TORCH_INDEX" in _pip("train")
 
 

@@ -246,7 +246,7 @@ def line(row: Mapping[str, Any]) -> str:
     below = sum(one["gated"]["high"] < 0 for one in row["gate"] if one["shipped"])
     would = sum(one["ungated"]["high"] < 0 for one in row["gate"])
     return (
-        f"| {row['cell']} | {row['splits']} x {row['seeds']} | {np.mean(row['right_label']):.0%} | "
+        f"| {row['cell']} | {', '.join(row['set']) or 'defaults'} | {row['splits']} x {row['seeds']} | {np.mean(row['right_label']):.0%} | "
         f"{row['before']} | {recall['before']:.1%} → {recall['after']:.1%} | "
         f"{gone['difference']:+.0%} ({gone['low']:+.0%} to {gone['high']:+.0%}) | {positive} of {row['splits']} | "
         f"{f1['difference'] * 100:+.2f} ({f1['low'] * 100:+.2f} to {f1['high'] * 100:+.2f}) | "
@@ -257,10 +257,10 @@ def line(row: Mapping[str, Any]) -> str:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """All cells, as Markdown."""
     head = (
-        "| cell | splits x seeds | right label | best without | rare recall | rare errors gone | "
+        "| cell | settings | splits x seeds | right label | best without | rare recall | rare errors gone | "
         "splits with a gain | macro-F1 | verdict | shipped | shipped and below | would be below |"
     )
-    return "\n".join([head, "|" + " --- |" * 12, *(line(row) for row in rows)])
+    return "\n".join([head, "|" + " --- |" * 13, *(line(row) for row in rows)])
 
 
 if __name__ == "__main__":
