@@ -39,7 +39,8 @@ from ganaug.training.rows import Ranks, RowReals, Table, finish_row_generator
 
 CHUNK = 256
 ROW_STEPS, ROW_WIDTH = 300, 64
-"""What `auto` means for rows; more of either made no better ones (tests/benchmarks/row_samplers.py)."""
+"""What `auto` means for rows: for `pair` more of either gained nothing, in the mean of both classifiers
+(tests/benchmarks/row_samplers.py)."""
 SMALL_STEPS, LARGE_STEPS = 600, 400
 """What `train.steps: auto` means for images below 16 px and from there: less than in a run, where the
 GAN is trained once and not in each fold of a cross-validation."""
@@ -244,8 +245,8 @@ def _for_images(config: TrainConfig, images: Images) -> TrainConfig:
     if config.steps == "auto":
         chosen["steps"] = SMALL_STEPS if is_small else LARGE_STEPS
     if is_small and "augment" not in config.model_fields_set:
-        # What is trained on such images looks at single pixels. With three digits of 5 images a random
-        # forest found 21 % of them when the GAN had seen shifted and turned images, else 56 %.
+        # What is trained on such images looks at single pixels: of a GAN that has seen shifted and turned
+        # images a random forest learns much less (examples/imbalanced_learn.py --classifier forest).
         chosen["augment"] = False
         # Held-out images say how much to augment; without, all can be learned from.
         chosen["held_out"] = 0.0
