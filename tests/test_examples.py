@@ -94,4 +94,8 @@ def test_the_imbalanced_learn_example_prints_a_recall_for_each_sampler():
     # Without more of the rare digits the classifier hardly finds them: the samplers have something to do.
     assert min(recall, key=recall.get) == "nothing"
     trained = re.findall(r"(Gan.*) trained (\d+) steps on (\d+) real images, (\d+) of them", printed)
-    assert trained == [("GanOverSampler", "100", "644", "5"), ("GanOverSampler, rows", "300", "644", "5")]
+    images, rows_of_pixels = trained
+    assert rows_of_pixels == ("GanOverSampler, rows", "300", "644", "5")
+    # Training watches itself: after so few steps its samples are near copies, and it may stop before the last one.
+    assert (images[0], *images[2:]) == ("GanOverSampler", "644", "5")
+    assert 0 < int(images[1]) <= 100
