@@ -222,7 +222,7 @@ class Generator:
             for first in range(0, len(rows), size):
                 part = rows[first : first + size]
                 # One size on a GPU: buffers and recorded calls are kept for each.
-                whole = np.resize(part, size) if self.is_on_gpu() else part
+                whole = np.resize(part, size) if self._graphs.is_on_gpu(graph) else part
                 own = [names[row] for row in whole]
                 feed = feed_at(self.card, graph, own, where[whole], seed, truncation)
                 images[part] = self._graphs.call(graph, feed)[: len(part)]
@@ -350,9 +350,14 @@ class Generator:
         for graph in self.card.graphs:
             self._graphs.open(graph)
 
-    def is_on_gpu(self) -> bool:
-        """Whether ONNX Runtime runs on a GPU, which `auto` leaves to what is there."""
-        return self._graphs.is_on_gpu(self.card.graphs[0])
+    def is_on_gpu(self, class_name: str | None = None) -> bool:
+        """Whether ONNX Runtime runs on a GPU, which `auto` leaves to what is there.
+
+        Args:
+            class_name: Opens the graph of this class, rather than the first.
+        """
+        graph = self.card.graphs[0] if class_name is None else self.card.graph_for(class_name)
+        return self._graphs.is_on_gpu(graph)
 
     def _check(self, names: Sequence[str], counts: Sequence[int], truncation: float) -> None:
         unknown = set(names) - set(self.class_names)

@@ -73,5 +73,5 @@ def _shares(card: ModelCard, classes: str | Sequence[str] | Mapping[str, float])
 def _draw_names(shares: Mapping[str, float], seed: int, number: int, size: int) -> list[str]:
     rng = np.random.default_rng([seed, number])
     weights: npt.NDArray[np.float64] = np.fromiter(shares.values(), np.float64)
-    rows = rng.choice(len(shares), size, p=weights / weights.sum())
-    return [list(shares)[row] for row in rows]
+    names = list(shares)
+    return [names[row] for row in rng.choice(len(names), size, p=weights / weights.sum())]

@@ -65,6 +65,18 @@ def test_many_addresses_take_several_calls_and_stay_in_order(tiny_model):
     np.testing.assert_array_equal(generator.sample_at("cat", where), generator.sample("cat", 50)[where])
 
 
+def test_only_the_graph_that_is_needed_is_opened(tmp_path, write_model):
+    base = write_model(tmp_path / "two", file="base.onnx")
+    own = write_model(tmp_path / "two", file="own.onnx", class_ids=(2,), seed=1)
+    own.model_copy(update={"graphs": (*base.graphs, *own.graphs)}).save(tmp_path / "two")
+    (tmp_path / "two" / "base.onnx").unlink()
+    generator = Generator.open(tmp_path / "two")
+    assert not generator.is_on_gpu("emu") or has_cuda()
+    np.testing.assert_array_equal(generator.sample_at("emu", [1]), generator.sample("emu", 1, start=1))
+    with pytest.raises(ModelError, match=r"base\.onnx"):
+        generator.sample_at("cat", [1])
+
+
 def test_images_of_several_graphs_are_put_together(tmp_path, write_model):
     base = write_model(tmp_path / "two", file="base.onnx")
     own = write_model(tmp_path / "two", file="own.onnx", class_ids=(2,), seed=1)

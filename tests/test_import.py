@@ -34,6 +34,35 @@ def test_production_needs_no_torch(module):
     assert fresh(f"import ganaug.{module}, sys; print(*[n for n in {heavy} if n in sys.modules])") == []
 
 
+@pytest.mark.parametrize(
+    ("without", "use"),
+    [
+        (("pandas", "pyarrow", "torch"), "ganaug.GanSample({model!r}, {{'cat': 1.0}})"),
+        (
+            ("pandas", "pyarrow", "torch"),
+            "ganaug.GanOverSampler(model={model!r}).fit_resample(numpy.zeros((3, 8, 8), 'uint8'), ['cat', 'cat', 'dog'])",
+        ),
+        (("pandas", "pyarrow"), "ganaug.SyntheticDataset({model!r}, 3)[0]"),
+        (("pandas", "pyarrow"), "ganaug.balanced([(numpy.zeros((8, 8), 'uint8'), 0)], {model!r}, to=2)[1]"),
+        (("pandas", "pyarrow"), "next(iter(ganaug.SyntheticBatches({model!r}, 2)))"),
+    ],
+    ids=["GanSample", "GanOverSampler", "SyntheticDataset", "balanced", "SyntheticBatches"],
+)
+def test_an_adapter_needs_the_library_that_it_serves_and_no_other(tiny_model, without, use):
+    script = f"""
+import sys
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {without}:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Gone())
+import ganaug, numpy
+{use.format(model=str(tiny_model))}
+print("done")
+"""
+    assert fresh(script) == ["done"]
+
+
 def test_the_public_names_are_there_and_others_are_not():
     script = (
         "import ganaug; print(*[hasattr(ganaug, n) for n in ('load', 'Generator', '__version__', 'nothing')])"

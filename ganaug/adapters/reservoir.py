@@ -61,7 +61,7 @@ class Reservoir:
 
     def _made(self, class_name: str, start: int) -> Images:
         # One size on a GPU, where buffers are kept for each.
-        wanted = self._limit if self._generator.is_on_gpu() else min(max(start, FIRST), self._limit)
+        wanted = self._limit if self._generator.is_on_gpu(class_name) else min(max(start, FIRST), self._limit)
         return self._generator.make_batch(
             class_name, start, seed=self.seed, truncation=self._truncation, size=wanted
         )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from ganaug.dataset import Images
 from ganaug.errors import DatasetError
+
+if TYPE_CHECKING:
+    # Not at run time: it brings pandas, which a sampler with a model does without.
+    from ganaug.dataset import Images
 
 MAX_PX = 256
 
