@@ -19,7 +19,7 @@ RUN python3 -m venv /opt/ganaug
 
 
 FROM build AS build-runtime
-# Without it ONNX Runtime's CUDA library (285 MB) goes, which is of no use without those of such a base.
+# Without it ONNX Runtime's CUDA library goes, which is of no use without those of such a base.
 ARG GPU=
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     pip install -c constraints.txt '.[screen,remote]' \

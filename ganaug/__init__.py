@@ -29,22 +29,23 @@ __version__ = "0.1.0"
 # Without what needs an extra: `from ganaug import *` must work in the base install.
 __all__ = ["Generator", "__version__", "load", "to_imagefolder", "to_parquet", "to_webdataset"]
 
-_MODULES = {
-    "BalancedDataset": "adapters.torch_balanced",
-    "GanCollate": "adapters.torch_batches",
-    "GanOverSampler": "adapters.sampler",
-    "GanSample": "adapters.transform",
-    "Generator": "generate",
-    "SwapForSynthetic": "adapters.torch_batches",
-    "SyntheticBatches": "adapters.torch_batches",
-    "SyntheticDataset": "adapters.torch_data",
-    "balanced": "adapters.torch_balanced",
-    "to_imagefolder": "adapters.to_files",
-    "to_parquet": "adapters.to_files",
-    "to_webdataset": "adapters.to_files",
-    "worker_init_fn": "adapters.worker_seeds",
+_NAMES = {
+    "BalancedDataset": ("adapters.torch_balanced", "train"),
+    "GanCollate": ("adapters.torch_batches", "train"),
+    "GanOverSampler": ("adapters.sampler", "sampler"),
+    "GanSample": ("adapters.transform", "albumentations"),
+    "Generator": ("generate", ""),
+    "SwapForSynthetic": ("adapters.torch_batches", "train"),
+    "SyntheticBatches": ("adapters.torch_batches", "train"),
+    "SyntheticDataset": ("adapters.torch_data", "train"),
+    "balanced": ("adapters.torch_balanced", "train"),
+    "to_imagefolder": ("adapters.to_files", "produce"),
+    "to_parquet": ("adapters.to_files", "produce"),
+    "to_webdataset": ("adapters.to_files", "produce"),
+    "worker_init_fn": ("adapters.worker_seeds", "albumentations"),
 }
-"""Where each name is imported from when it is used, so that `import ganaug` costs nothing."""
+"""Where each name is imported from when it is used, so that `import ganaug` costs nothing; and the
+extra that brings what it needs beyond the base install."""
 
 
 def load(
@@ -76,17 +77,18 @@ def load(
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, extra = _NAMES[name]
     try:
-        return getattr(import_module(f"ganaug.{_MODULES[name]}"), name)
+        return getattr(import_module(f"ganaug.{module}"), name)
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        if not extra or (error.name or "").startswith("ganaug"):
             raise
         from ganaug.errors import MissingExtraError
 
-        raise MissingExtraError(f"ganaug.{name}", "train") from error
+        raise MissingExtraError(f"ganaug.{name}", extra) from error
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+    return sorted({*globals(), *_NAMES})

@@ -49,18 +49,36 @@ def test_production_needs_no_torch(module):
     ids=["GanSample", "GanOverSampler", "SyntheticDataset", "balanced", "SyntheticBatches"],
 )
 def test_an_adapter_needs_the_library_that_it_serves_and_no_other(tiny_model, without, use):
-    script = f"""
+    code = f"import numpy\n{use.format(model=str(tiny_model))}\nprint('done')"
+    assert fresh(_without(without, code)) == ["done"]
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [
+        ("GanOverSampler", "imblearn", "sampler"),
+        ("GanSample", "albumentations", "albumentations"),
+        ("balanced", "torch", "train"),
+        ("to_parquet", "pyarrow", "produce"),
+    ],
+)
+def test_a_name_without_its_library_says_which_extra_brings_it(name, package, extra):
+    code = f"try:\n    ganaug.{name}\nexcept ganaug.errors.MissingExtraError as error:\n    print(error)"
+    told = " ".join(fresh(_without((package,), f"import ganaug.errors\n{code}")))
+    assert told == f"ganaug.{name} needs optional packages: pip install 'ganaug[{extra}]'"
+
+
+def _without(packages, code):
+    return f"""
 import sys
 class Gone:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {without}:
+        if name.partition(".")[0] in {packages}:
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Gone())
-import ganaug, numpy
-{use.format(model=str(tiny_model))}
-print("done")
+import ganaug
+{code}
 """
-    assert fresh(script) == ["done"]
 
 
 def test_the_public_names_are_there_and_others_are_not():

@@ -17,22 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from imblearn.over_sampling.base import BaseOverSampler
+from imblearn.utils import check_target_type
 from pydantic import ValidationError
+from scipy import sparse
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import validate_data
 
 from ganaug.adapters.sampler_pixels import Pixels
 from ganaug.config import TrainConfig, explain
 from ganaug.errors import MissingExtraError, ModelError, SettingsError, UnmatchedLabelError
 from ganaug.generate import Generator
-
-try:
-    from imblearn.over_sampling.base import BaseOverSampler
-    from imblearn.utils import check_target_type
-    from scipy import sparse
-    from sklearn.utils import check_random_state
-    from sklearn.utils._param_validation import Interval, StrOptions
-    from sklearn.utils.validation import validate_data
-except ImportError as error:
-    raise MissingExtraError("GanOverSampler", "sampler") from error
 
 if TYPE_CHECKING:
     from ganaug.training.in_memory import TrainedGenerator
@@ -51,11 +47,10 @@ class GanOverSampler(BaseOverSampler):  # type: ignore[misc]
 
     - rows of a table, (N, d), dense, sparse or a DataFrame: features are scaled by their
       distribution, and what comes out lies between a feature's smallest and largest value, whole
-      where all its values are. A GAN of perceptrons is trained: 1 to 3 s with the default steps;
+      where all its values are. A GAN of perceptrons is trained, in a second or two;
     - images, (N, H, W, C) or (N, H, W), or (N, H * W * C) with `image_shape`: integers are 0 (black)
-      to 255 (white), floats 0 to 1; `white` says otherwise. Inside they are 8-bit. On two cores
-      the default steps take about 10 s at 8 px, a minute at 32 px and 4 minutes at 64 px, each time
-      that `fit_resample` is called.
+      to 255 (white), floats 0 to 1; `white` says otherwise. Inside they are 8-bit. A GAN is trained each
+      time that `fit_resample` is called: seconds at 8 px on a CPU, minutes for larger images.
 
     A class of one sample is varied by what the other classes teach; of how it looks otherwise,
     nobody knows. A class of two is the least that the GAN itself learns from.

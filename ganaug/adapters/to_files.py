@@ -16,15 +16,11 @@ from pydantic import ValidationError
 
 from ganaug import store
 from ganaug.config import explain
-from ganaug.errors import MissingExtraError, ModelError, SettingsError
+from ganaug.errors import ModelError, SettingsError
 from ganaug.generate import Generator
 from ganaug.hub_card import UNKNOWN
+from ganaug.produce import Production, Result, produce
 from ganaug.progress import Progress, silent
-
-try:
-    from ganaug.produce import Production, Result, produce
-except ModuleNotFoundError as error:
-    raise MissingExtraError("writing images to files", "produce") from error
 
 
 def to_parquet(

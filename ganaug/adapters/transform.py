@@ -16,19 +16,19 @@ from ganaug.adapters.lacking import lacking
 from ganaug.adapters.reservoir import Reservoir
 from ganaug.adapters.worker_seeds import worker_info
 from ganaug.config import Device, Share
-from ganaug.errors import MissingExtraError, TransformError, UnknownClassError
+from ganaug.errors import TransformError, UnknownClassError
 from ganaug.generate import Generator
 from ganaug.plan import BalancePlan
 
 # Else importing it asks the network for a newer version.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-try:
-    import cv2
-    from albumentations.core.transforms_interface import BaseTransformInitSchema, ImageOnlyTransform
+import cv2
+from albumentations.core.transforms_interface import (
+    BaseTransformInitSchema,
+    ImageOnlyTransform,
+)
 
-    from ganaug.adapters.fit_image import Image, check, fit
-except ImportError as error:
-    raise MissingExtraError("GanSample", "albumentations") from error
+from ganaug.adapters.fit_image import Image, check, fit
 
 if TYPE_CHECKING:
     # Not at run time: it brings pandas, which making images does without.

@@ -219,7 +219,7 @@ GanOverSampler().fit_resample(X, y)
 
 def test_without_imbalanced_learn_its_extra_is_named():
     done = run_without("imblearn", "from ganaug import GanOverSampler")
-    assert "MissingExtraError: GanOverSampler needs" in done.stderr
+    assert "MissingExtraError: ganaug.GanOverSampler needs" in done.stderr
     assert "pip install 'ganaug[sampler]'" in done.stderr
 
 
