@@ -72,11 +72,12 @@ def test_memory_is_flat_however_many_images_are_made(write_model, tmp_path):
     write_model(tmp_path / "large", image_shape=(64, 64, 3))
     dataset = SyntheticDataset(tmp_path / "large", 2000, cache_bytes=4 * MIB)
     loader = DataLoader(dataset, 100, shuffle=True, num_workers=2, persistent_workers=True, timeout=120)
-    # ONNX Runtime's own pools grow for some epochs: batches are of many sizes, without what is kept.
-    first = [_after_an_epoch(loader) for _ in range(5)][-1]
-    last = [_after_an_epoch(loader) for _ in range(8)][-1]
-    # In these eight epochs each worker makes 24,000 images: 281 MiB of uint8, 1.1 GiB of float32.
-    assert max(now - then for now, then in zip(last, first, strict=True)) < 128 * MIB
+    # The pools of ONNX Runtime and of malloc grow for some epochs, as batches are of many sizes, and wander
+    # by 160 MiB from then on; what is kept of each image only ever grows.
+    first = [_after_an_epoch(loader) for _ in range(8)][-1]
+    last = [_after_an_epoch(loader) for _ in range(20)][-3:]
+    # In these twenty epochs each worker makes 60,000 images: 700 MiB of uint8, 2.7 GiB of float32.
+    assert max(min(now) - then for *now, then in zip(*last, first, strict=True)) < 256 * MIB
 
 
 def _after_an_epoch(loader):
