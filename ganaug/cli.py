@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,15 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 import ganaug
-from ganaug import cli_production, steps
+from ganaug import cli_pipeline, cli_production, steps
 from ganaug import config as settings
 from ganaug.config import Config
-from ganaug.display import Display, class_table
+from ganaug.display import Display
 from ganaug.errors import GanaugError, MissingExtraError, NotPublishedError
 from ganaug.progress import listening
 from ganaug.publish import fail_without_gain
 from ganaug.run import RunFolder, is_current
 from ganaug.terminal import (
+    EXIT_STOPPED,
+    STOPPED,
     ConfigFile,
     DeviceName,
     Flag,
@@ -33,8 +32,11 @@ from ganaug.terminal import (
     do_step,
     errors,
     fields_page,
+    gain,
     quiet_prefect,
     settings_of,
+    show_result,
+    stop_at_once_on_ctrl_c,
 )
 
 EXIT_ERROR = 1
@@ -57,8 +59,6 @@ _EXTRAS = {
     "jinja2": "report",
 }
 """The extra that brings each optional package."""
-EXIT_STOPPED = 130
-_STOPPED = "stopped; what is done is kept, and the same command goes on from there"
 
 app = App(
     name="ganaug",
@@ -104,7 +104,7 @@ def run(
         print_config: Print the full effective settings with each one's meaning, and stop.
         dry_run: Tell what would be done and what is done already, and stop.
     """
-    chosen = settings_of([*path, *_gain(require_gain)], config, run_dir, device)
+    chosen = settings_of([*path, *gain(require_gain)], config, run_dir, device)
     if print_config:
         # Plain print: what comes out is a YAML file, whatever the width of the terminal.
         sys.stdout.write(settings.describe(chosen))
@@ -113,7 +113,7 @@ def run(
         _show_dry_run(chosen)
         return
     quiet_prefect()
-    _stop_at_once_on_ctrl_c()
+    stop_at_once_on_ctrl_c()
     folder = steps.run_dir(chosen)
     try:
         with Display(console, list(steps.STEPS)) as display, listening(display):
@@ -122,13 +122,9 @@ def run(
 
             run_balance(chosen)
     except NotPublishedError:
-        _show_result(RunFolder.open(folder))
+        show_result(RunFolder.open(folder))
         raise
-    _show_result(RunFolder.open(folder))
-
-
-def _gain(require_gain: bool) -> list[str]:
-    return ["--publish.require-gain", "true"] if require_gain else []
+    show_result(RunFolder.open(folder))
 
 
 def _step_verb(step: str, text: str) -> None:
@@ -166,6 +162,7 @@ for _name, _text in _STEP_HELP.items():
 for _verb in (cli_production.produce, cli_production.screen):
     app.command(_verb, help_epilogue=fields_page(_verb.__name__))
 app.command(cli_production.reproduce)
+app.command(cli_pipeline.refresh, help_epilogue=fields_page("refresh"))
 
 
 @app.command(help_epilogue=fields_page("publish"))
@@ -189,7 +186,7 @@ def publish(
         device: auto, cpu or cuda.
         require_gain: End with 4 when the model is refused.
     """
-    tokens = [*path, *_gain(require_gain)]
+    tokens = [*path, *gain(require_gain)]
     chosen = settings_of(tokens, config, run_dir, device, continues=True)
     (outcome,) = do_step("publish", chosen, None)
     fail_without_gain(outcome.record.summary, chosen.publish)
@@ -334,41 +331,6 @@ def _show_dry_run(chosen: Config) -> None:
     console.print(table)
 
 
-def _show_result(folder: RunFolder) -> None:
-    """The table, the verdict and where the report is."""
-    from ganaug.report.collect import class_rows
-
-    console.print(class_table(class_rows(folder.folder)))
-    split = folder.record("split")
-    if split and split.summary["unreadable"]:
-        listed = "; ".join(split.summary["first_unreadable"])
-        text = f"! {split.summary['unreadable']} files could not be read and were left out ({listed}); "
-        console.print(Text(text + f"all are in {folder.path('split') / 'unreadable.csv'}", style="yellow"))
-    for warning in split.summary["warnings"] if split else []:
-        console.print(Text(f"! {warning}", style="yellow"), soft_wrap=True)
-    for step, told in (("evaluate", "{verdict}: {sentence}"), ("publish", "{reason}")):
-        record = folder.record(step)
-        if record is not None:
-            console.print(Text(told.format(**record.summary), style="bold" if step == "evaluate" else ""))
-    console.print(Text(f"report: {folder.path('report') / 'report.html'}"), soft_wrap=True)
-
-
-def _stop_at_once_on_ctrl_c() -> None:
-    """Make Ctrl-C end the process instead of waiting for the tasks that train in other threads.
-
-    Nothing is lost: every step is made to be killed at any moment.
-    """
-
-    def stop(number: int, frame: object) -> None:  # noqa: ARG001
-        console.show_cursor()
-        errors.print(_STOPPED)
-        # The embedded server is stopped in an exit function; threads would be waited for after.
-        atexit._run_exitfuncs()
-        os._exit(EXIT_STOPPED)
-
-    signal.signal(signal.SIGINT, stop)
-
-
 def main() -> None:
     """Run the command line; a deliberate error is one message and a non-zero exit."""
     words = sys.argv[1:]
@@ -388,7 +350,7 @@ def main() -> None:
         errors.print(Text(f"ganaug: {missing}", style="red"), soft_wrap=True)
         raise SystemExit(EXIT_ERROR) from error
     except KeyboardInterrupt as error:
-        errors.print(_STOPPED)
+        errors.print(STOPPED)
         raise SystemExit(EXIT_STOPPED) from error
 
 

@@ -447,6 +447,22 @@ class ReportConfig(Section):
     """Synthetic images shown per class."""
 
 
+class RefreshConfig(Section):
+    """How `ganaug refresh` goes on from the last run when the data have changed."""
+
+    mode: Literal["changed", "full"] = "changed"
+    """`changed`: GANs of classes whose training images changed are trained on from their last weights,
+    the others are kept; `full`: every GAN is trained anew."""
+    max_class_drift: PositiveFloat = 0.25
+    """Everything is trained anew when the classes' shares have moved further than this since it last
+    was: population stability index, of which 0.1 is commonly called moderate and 0.25 large."""
+    max_feature_drift: Annotated[float, Field(gt=0.5, le=1.0)] = 0.75
+    """And when new images can be told from earlier ones of the same classes better than this: area
+    under the ROC curve of a classifier that tries; 0.5 is not at all, 1 is always."""
+    keep_runs: PositiveInt = 3
+    """Runs that keep all their files; of earlier ones the report and the records stay."""
+
+
 class PipelineConfig(Section):
     """How Prefect runs the steps."""
 
@@ -484,6 +500,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     publish: PublishConfig = PublishConfig()
     report: ReportConfig = ReportConfig()
+    refresh: RefreshConfig = RefreshConfig()
     pipeline: PipelineConfig = PipelineConfig()
 
 

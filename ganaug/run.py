@@ -48,7 +48,7 @@ class Step:
         code: Modules whose change, or that of what they import, makes results stale.
         reads: Tells, for a run and a part, the steps (or `step/part`) whose results it reads.
         settings: Sections, top-level fields, and fields of sections (`screen.folds`) that matter to it.
-        more: What else makes results stale, such as code of the user's; None where nothing does.
+        more: What else makes the results of a part stale, such as code of the user's; None where nothing does.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Step:
     code: tuple[str, ...]
     reads: Callable[[RunFolder, str], Sequence[str]]
     settings: tuple[str, ...]
-    more: Callable[[RunFolder], Any] | None = None
+    more: Callable[[RunFolder, str], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -329,7 +329,7 @@ def _inputs(run: RunFolder, step: Step, part: str) -> dict[str, str]:
 
 def _key(run: RunFolder, step: Step, part: str, inputs: Mapping[str, str]) -> str:
     tree = run.config.model_dump(mode="json")
-    more = step.more(run) if step.more is not None else None
+    more = step.more(run, part) if step.more is not None else None
     return _sha256_json(
         {
             **({} if more is None else {"more": more}),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ganaug import refresh
 from ganaug.config import Config
 from ganaug.dataset import Images, LabelledImages
 from ganaug.errors import ModelError, RunFolderError, TooManyUnreadableError
@@ -43,14 +44,24 @@ def open_run(config: Config) -> RunFolder:
     Raises:
         PathNotFoundError: The dataset does not exist.
         RunFolderError: The run folder belongs to another dataset or version.
+        SettingsError: See `check_settings`.
+    """
+    from ganaug.readers import fingerprint
+
+    check_settings(config)
+    return RunFolder.create(run_dir(config), config, fingerprint(config.data))
+
+
+def check_settings(config: Config) -> None:
+    """Tell before the hours of training what would fail after them.
+
+    Raises:
         SettingsError: An arm is unknown, starts from a discriminator that will not be kept, or is a
             function that cannot be imported; or the classifier is not there.
     """
     from ganaug import own_arm, own_classifier
     from ganaug.arms import arm_names, check_starts, find_arms
-    from ganaug.readers import fingerprint
 
-    # Told before the hours of training, not after them.
     is_kept = config.train.keep_discriminator and config.train.chosen_scope != "independent"
     arms = find_arms(arm_names(config.evaluate))
     check_starts(arms, is_kept=is_kept)
@@ -59,7 +70,6 @@ def open_run(config: Config) -> RunFolder:
             own_arm.load(arm.function)
     own_classifier.check_starts_alike(config.evaluate.classifier, arms)
     own_classifier.check_is_there(config.evaluate.classifier)
-    return RunFolder.create(run_dir(config), config, fingerprint(config.data))
 
 
 def run_name(config: Config) -> str:
@@ -96,6 +106,11 @@ def parts(run: RunFolder, step: str) -> tuple[str, ...]:
 def do(run: RunFolder, step: str, progress: Progress = silent) -> list[Outcome]:
     """Do all parts of a step that are not done yet."""
     return [perform(run, STEPS[step], part, progress) for part in parts(run, step)]
+
+
+def decide_refresh(run: RunFolder) -> refresh.Decision:
+    """Decide, after `split` and `plan`, which GANs a run that goes on from another trains."""
+    return refresh.decide(run, load_plan(run), has_base=_has_base(run))
 
 
 def load_plan(run: RunFolder) -> BalancePlan:
@@ -149,6 +164,7 @@ def _split(job: Job) -> dict[str, Any]:
         split_config,
         explicit_groups=bool(reading.data.index["group"].ne("").any()),
         previews=reading.previews,
+        carried=refresh.carried_split(job.run),
         progress=job.progress,
     )
     split.save_split(made, job.out)
@@ -228,6 +244,8 @@ def _train(job: Job) -> dict[str, Any]:
     from ganaug.training.device import resolve_device
 
     run, config = job.run, job.run.config
+    if (taken := refresh.take_over(run, job.part, job.out)) is not None:
+        return taken
     train, device = load_training(run), resolve_device(config.device)
     if job.part == "classifiers":
         summary = classifier.train_classifiers(
@@ -248,6 +266,7 @@ def _train(job: Job) -> dict[str, Any]:
             job.out,
             classifiers=classifiers,
             unlabelled=load_unlabelled(run),
+            start=refresh.start_of(run, "base"),
             device=device,
             progress=job.progress,
         )
@@ -258,6 +277,7 @@ def _train(job: Job) -> dict[str, Any]:
         classifiers,
         config.train,
         job.out,
+        start=refresh.start_of(run, job.part),
         device=device,
         progress=job.progress,
     )
@@ -470,7 +490,7 @@ def _reads_for_evaluate(run: RunFolder, part: str) -> Sequence[str]:
     return (*_reads_for_sets(run, part), *(["train/base"] if starts else []))
 
 
-def _own_code(run: RunFolder) -> dict[str, Any] | None:
+def _own_code(run: RunFolder, part: str) -> dict[str, Any] | None:
     """The code of the user's own arms and classifier, by name."""
     from ganaug.arms import arm_names, find_arms
     from ganaug.own_arm import code_digest
@@ -509,7 +529,14 @@ def _halves(reference: str) -> tuple[str, str]:
 
 
 _ALL = [
-    Step("split", _split, ("ganaug.readers", "ganaug.split"), lambda run, part: (), ("data", "split")),
+    Step(
+        "split",
+        _split,
+        ("ganaug.readers", "ganaug.split"),
+        lambda run, part: (),
+        ("data", "split"),
+        refresh.carried_digest,
+    ),
     Step("plan", _plan, ("ganaug.plan",), lambda run, part: ("split",), ("plan", "train")),
     Step(
         "train",
@@ -517,6 +544,7 @@ _ALL = [
         ("ganaug.training.gans", "ganaug.training.classifier"),
         _reads_for_train,
         ("train", "screen.classifiers", "screen.folds", "device"),
+        refresh.how_trained,
     ),
     Step("export", _export, ("ganaug.training.export",), lambda run, part: (f"train/{part}",), ("export",)),
     Step("produce", _produce, ("ganaug.produce",), _reads_for_produce, ("produce", "device")),

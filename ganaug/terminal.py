@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,13 +16,15 @@ from rich.text import Text
 from ganaug import config as settings
 from ganaug import steps
 from ganaug.config import Config
-from ganaug.display import Display
+from ganaug.display import Display, class_table
 from ganaug.errors import SettingsError
 from ganaug.progress import listening, to_listener
 from ganaug.run import Outcome, RunFolder, perform
 
 console = Console()
 errors = Console(stderr=True)
+EXIT_STOPPED = 130
+STOPPED = "stopped; what is done is kept, and the same command goes on from there"
 LONGEST, WHOLE = 400, {"sentence", "reason"}
 """Longer entries of a step's summary, but for these, stand in its `step.json` alone."""
 
@@ -146,3 +150,43 @@ def quiet_prefect() -> None:
     # The display tells what goes on; Prefect's log lines would tear it.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
+
+
+def gain(is_required: bool) -> list[str]:
+    """The option that `--require-gain` stands for."""
+    return ["--publish.require-gain", "true"] if is_required else []
+
+
+def show_result(folder: RunFolder) -> None:
+    """The table, the verdict and where the report is."""
+    from ganaug.report.collect import class_rows
+
+    console.print(class_table(class_rows(folder.folder)))
+    split = folder.record("split")
+    if split and split.summary["unreadable"]:
+        listed = "; ".join(split.summary["first_unreadable"])
+        text = f"! {split.summary['unreadable']} files could not be read and were left out ({listed}); "
+        console.print(Text(text + f"all are in {folder.path('split') / 'unreadable.csv'}", style="yellow"))
+    for warning in split.summary["warnings"] if split else []:
+        console.print(Text(f"! {warning}", style="yellow"), soft_wrap=True)
+    for step, told in (("evaluate", "{verdict}: {sentence}"), ("publish", "{reason}")):
+        record = folder.record(step)
+        if record is not None:
+            console.print(Text(told.format(**record.summary), style="bold" if step == "evaluate" else ""))
+    console.print(Text(f"report: {folder.path('report') / 'report.html'}"), soft_wrap=True)
+
+
+def stop_at_once_on_ctrl_c() -> None:
+    """Make Ctrl-C end the process instead of waiting for the tasks that train in other threads.
+
+    Nothing is lost: every step is made to be killed at any moment.
+    """
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001
+        console.show_cursor()
+        errors.print(STOPPED)
+        # The embedded server is stopped in an exit function; threads would be waited for after.
+        atexit._run_exitfuncs()
+        os._exit(EXIT_STOPPED)
+
+    signal.signal(signal.SIGINT, stop)

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from prefect import flow, get_client
+from prefect import Flow, flow, get_client
 from prefect.futures import PrefectFuture
+from prefect.logging import get_run_logger
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from ganaug import series
 from ganaug.config import Config
 from ganaug.progress import listener
 from ganaug.publish import fail_without_gain
+from ganaug.refresh import Decision
 from ganaug.run import RunFolder
 from ganaug.screen import SCREENER
-from ganaug.steps import open_run, parts, run_name
+from ganaug.steps import decide_refresh, open_run, parts, run_name
 from pipeline import artifacts
 from pipeline.tasks import GPU_LIMIT, TASKS
+
+REPORT_FILE = "report.html"
 
 Future = PrefectFuture[dict[str, Any]]
 
@@ -29,28 +34,106 @@ def _threads(workers: int) -> TaskRunner[PrefectFuture[Any]]:
 
 # One task at a time: classes share one GPU or the same cores, so more pays only where there are many.
 @flow(name="balance", task_runner=_threads(1))
-def balance(config: Config) -> dict[str, Any]:
+def balance(config: Config, refresh: bool = False) -> dict[str, Any]:
     """Balance a dataset: from real images to a verdict, a published model and a report.
 
     Args:
         config: All settings; what stands in the run folder already is not done again.
+        refresh: Go on from the last run of a series (its folder is `run_dir`): only GANs of classes whose
+            images changed are trained, and where nothing changed nothing is done.
 
     Returns:
-        The summaries of `evaluate` and `publish`, and the path of the report.
+        The summaries of `evaluate` and `publish`, and the path of the report; with `refresh`, why it was
+        done or not too.
 
     Raises:
         NotPublishedError: `publish.require_gain` is set and the model was refused; all else is done.
     """
+    if refresh:
+        return _refreshed(config, ())
     run = open_run(config)
     with run.locked():
-        return _Balance(run).all_steps()
+        steps = _Balance(run)
+        steps.look()
+        return _checked(steps.rest(), config)
+
+
+@flow(name="retrain-class", task_runner=_threads(1))
+def retrain_class(config: Config, class_name: str) -> dict[str, Any]:
+    """Train one class's GAN on from its last weights, and do all that follows from it.
+
+    Args:
+        config: All settings; `run_dir` is the folder of a series.
+        class_name: The class.
+
+    Returns:
+        As `balance`.
+
+    Raises:
+        NotPublishedError: As `balance`.
+        SettingsError: The class gets no GAN of its own.
+    """
+    return _refreshed(config, (class_name,))
 
 
 def run_balance(config: Config) -> dict[str, Any]:
     """Run `balance` here and now, with the embedded server unless one is configured."""
+    return _here(balance, "balance", config)(config)
+
+
+def run_refresh(config: Config, asked: Sequence[str] = ()) -> dict[str, Any]:
+    """Run `balance` on a series, or `retrain_class` where a class is asked for, here and now."""
+    if asked:
+        return _here(retrain_class, f"retrain {asked[0]} of", config)(config, asked[0])
+    return _here(balance, "refresh", config)(config, refresh=True)
+
+
+def _here(ready: Flow[..., Any], what: str, config: Config) -> Callable[..., dict[str, Any]]:
     runner = _threads(config.pipeline.workers)
-    name = f"balance {run_name(config)}"
-    result: dict[str, Any] = balance.with_options(task_runner=runner, flow_run_name=name)(config)
+    return ready.with_options(task_runner=runner, flow_run_name=f"{what} {run_name(config)}")
+
+
+def _refreshed(config: Config, asked: tuple[str, ...]) -> dict[str, Any]:
+    """Do what a series has to do, if there is anything."""
+    with series.locked(config):
+        begun = series.begin(config, asked)
+        get_run_logger().info(begun.reason)
+        steps: _Balance | None = None
+        if begun.run is not None and not begun.is_done:
+            steps, decision = _looked_at(begun.run)
+            if decision.kind == "nothing" and (instead := series.drop_unchanged(config, begun.run)):
+                begun = instead
+                get_run_logger().info(begun.reason)
+                steps = None if begun.is_done or begun.run is None else _looked_at(begun.run)[0]
+        assert begun.run is not None
+        if steps is None:
+            return {**_told(begun.run), "changed": False, "reason": begun.reason}
+        with begun.run.locked():
+            result = steps.rest()
+        series.end(begun.run, config, result)
+        decision = decide_refresh(begun.run)
+        return _checked({**result, "changed": True, "reason": decision.reason}, config)
+
+
+def _looked_at(run: RunFolder) -> tuple[_Balance, Decision]:
+    steps = _Balance(run)
+    with run.locked():
+        steps.look()
+        return steps, decide_refresh(run)
+
+
+def _told(run: RunFolder) -> dict[str, Any]:
+    """What a finished run has told."""
+    records = {step: run.record(step) for step in ("evaluate", "publish")}
+    return {
+        **{step: {} if record is None else record.summary for step, record in records.items()},
+        "report": str(run.path("report") / REPORT_FILE),
+    }
+
+
+def _checked(result: dict[str, Any], config: Config) -> dict[str, Any]:
+    """The result, unless a gain was required: the last thing, as the report tells of a refusal too."""
+    fail_without_gain(result["publish"], config.publish)
     return result
 
 
@@ -64,9 +147,13 @@ class _Balance:
             with get_client(sync_client=True) as client:
                 client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, 1)
 
-    def all_steps(self) -> dict[str, Any]:
+    def look(self) -> None:
+        """Read the images and plan."""
         self._whole("split")
         artifacts.plan_table(self._run, self._whole("plan"))
+
+    def rest(self) -> dict[str, Any]:
+        """Train, and all that follows."""
         trained: dict[str, Future] = {}
         for part in self._parts("train"):
             # The GANs are examined with the classifiers, and a class's goes on from the base.
@@ -88,12 +175,10 @@ class _Balance:
         self._whole("assemble")
         verdict, published, report = (self._whole(step) for step in ("evaluate", "publish", "report"))
         artifacts.verdict(self._run, verdict, published)
-        # Last: the report tells of a refusal too.
-        fail_without_gain(published, self._run.config.publish)
         return {
             "evaluate": verdict,
             "publish": published,
-            "report": str(Path(report["folder"]) / "report.html"),
+            "report": str(Path(report["folder"]) / REPORT_FILE),
         }
 
     def _whole(self, step: str) -> dict[str, Any]:

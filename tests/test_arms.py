@@ -263,19 +263,19 @@ def test_an_own_arm_that_cannot_be_imported_is_refused_when_the_run_is_opened(tm
 
 def test_a_changed_own_arm_has_another_digest_and_makes_evaluate_stale(own, tmp_path):
     run = RunFolder(tmp_path, load(None, {"evaluate.arms": ["real", "own_arms:nothing"]}), "")
-    assert STEPS["evaluate"].more(RunFolder(tmp_path, load(None), "")) is None
-    before = code_digest("own_arms:nothing"), STEPS["evaluate"].more(run)
+    assert STEPS["evaluate"].more(RunFolder(tmp_path, load(None), ""), "") is None
+    before = code_digest("own_arms:nothing"), STEPS["evaluate"].more(run, "")
     own.write_text(OWN + "\n")
     assert code_digest("own_arms:nothing") != before[0]
-    assert STEPS["evaluate"].more(run) != before[1]
+    assert STEPS["evaluate"].more(run, "") != before[1]
 
 
 def test_what_more_a_step_depends_on_is_part_of_its_key(tmp_path):
     def key(more):
         return _key(RunFolder(tmp_path, load(None), ""), replace(STEPS["evaluate"], more=more), "", {})
 
-    assert key(lambda run: {"a": "1"}) != key(lambda run: {"a": "2"})
-    assert key(lambda run: {"a": "1"}) != key(lambda run: None)
+    assert key(lambda run, part: {"a": "1"}) != key(lambda run, part: {"a": "2"})
+    assert key(lambda run, part: {"a": "1"}) != key(lambda run, part: None)
 
 
 def test_the_readme_s_own_arm_is_one(tmp_path, monkeypatch):

@@ -96,26 +96,26 @@ def models(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["make", "of_a_partial"])
 def test_a_changed_function_has_another_identity_and_makes_evaluate_stale(name, models, tmp_path):
     run = RunFolder(tmp_path, load(None, {"evaluate.classifier": f"named_models:{name}"}), "")
-    before = identity(f"named_models:{name}"), STEPS["evaluate"].more(run)
+    before = identity(f"named_models:{name}"), STEPS["evaluate"].more(run, "")
     models.write_text(MODULE + "\n")
     assert identity(f"named_models:{name}") != before[0]
-    assert STEPS["evaluate"].more(run) != before[1]
+    assert STEPS["evaluate"].more(run, "") != before[1]
 
 
 def test_a_command_s_files_are_part_of_its_identity_wherever_they_stand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name = "command: python train.py --config=own.yaml {folder} {predictions}"
     run = RunFolder(tmp_path, load(None, {"evaluate.classifier": name}), "")
-    seen = [(identity(name), STEPS["evaluate"].more(run))]
+    seen = [(identity(name), STEPS["evaluate"].more(run, ""))]
     for file in ("train.py", "own.yaml"):
         (tmp_path / file).write_text("one")
-        seen.append((identity(name), STEPS["evaluate"].more(run)))
+        seen.append((identity(name), STEPS["evaluate"].more(run, "")))
         (tmp_path / file).write_text("two")
-        seen.append((identity(name), STEPS["evaluate"].more(run)))
+        seen.append((identity(name), STEPS["evaluate"].more(run, "")))
     assert len({str(one) for one, _ in seen}) == len({str(more) for _, more in seen}) == 5
 
 
 def test_built_in_classifiers_add_nothing_to_what_makes_evaluate_stale(tmp_path):
     for name in BUILT_IN:
         run = RunFolder(tmp_path, load(None, {"evaluate.classifier": name}), "")
-        assert STEPS["evaluate"].more(run) is None
+        assert STEPS["evaluate"].more(run, "") is None

@@ -86,7 +86,7 @@ def fit_screener(
     coder = fit_coder(real)
     codes = _shifted(real, coder)
     rows = _references(real.class_ids)
-    features = _features(real, rows, classifiers[0], progress)
+    features = features_of(real, rows, classifiers[0], progress)
     class_ids = real.class_ids[rows]
     typical, overall = typical_distances(features, class_ids, len(real.class_names))
     thresholds = _thresholds(real, held_out, codes[:, 0], coder.step, overall, config)
@@ -229,7 +229,14 @@ def _references(class_ids: ClassIds) -> ClassIds:
     return np.sort(np.concatenate(chosen))
 
 
-def _features(real: LabelledImages, rows: ClassIds, classifier: Path, progress: Progress) -> Floats:
+def features_of(
+    real: LabelledImages, rows: ClassIds, classifier: Path, progress: Progress = silent
+) -> Floats:
+    """(N, F) features that an exported classifier finds in these rows' images.
+
+    Raises:
+        ModelError: The classifier cannot be read, or gives no features.
+    """
     try:
         content = classifier.read_bytes()
     except OSError as error:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from ganaug.config import SplitConfig
 from ganaug.dataset import Images, LabelledImages
 from ganaug.errors import DatasetError, RunFolderError, SettingsError
 from ganaug.progress import Progress, silent
+from ganaug.split.assign import TEST, TRAIN, UNUSED, Labels, assign_groups
+from ganaug.split.carried import Carried, carry
 from ganaug.split.duplicates import Duplicates, components, find_duplicates, join_equal
 from ganaug.split.likeness import Rows
 from ganaug.split.name_groups import NameGroups, names_group
@@ -29,8 +30,6 @@ __all__ = ["Split", "check_lock", "load_split", "make_split", "save_split", "sif
 
 SPLIT_FILE = "split.parquet"
 LOCK_FILE = "split.json"
-TRAIN, TEST, UNUSED = "train", "test", "unused"
-Labels = npt.NDArray[np.object_]
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ def make_split(
     *,
     explicit_groups: bool,
     previews: Images | None,
+    carried: Carried | None = None,
     progress: Progress = silent,
 ) -> Split:
     """Give every image a side: the data's own test split is kept, else one is made.
@@ -66,6 +66,8 @@ def make_split(
         config: Settings of the split.
         explicit_groups: Whether `group` was given by the user; then file names are not asked.
         previews: (N, 96, 96) uint8 grey, larger than the images, for the near-duplicate search.
+        carried: An earlier split of data that these have grown from: what was tested on then is never
+            trained on. A test split that the data bring themselves is kept as they bring it.
         progress: Told of the images compared.
 
     Raises:
@@ -102,10 +104,13 @@ def make_split(
             warnings.append(_leak_warning(leaks, side))
         if names.adopted:
             warnings += _shared_names(groups, side)
+    elif carried is not None:
+        side, leaks, own_warnings = carry(carried, data, groups, config)
+        warnings += own_warnings
     else:
         side = _made_sides(data, groups, config)
     _check_sides(data, side)
-    cut = _cut_training(data, side, config)
+    cut = _cut_training(data, side, config, carried)
     index["split"], index["group"] = side.astype(str), groups.astype(str)
     summary = _summary(data, side, groups, found, names, explicit_groups) | {
         "leaks_removed": leaks,
@@ -208,70 +213,6 @@ def _made_sides(data: LabelledImages, groups: Rows, config: SplitConfig) -> Labe
     return np.where(is_test, TEST, TRAIN).astype(object)
 
 
-def assign_groups(groups: Rows, class_ids: Rows, share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Choose whole groups so that every class has about `share` of its images in the test split.
-
-    Groups of several images are laid in first, those with the rarest classes before the others,
-    each when it brings the classes nearer to their share; then single groups change sides while
-    that helps. Single images fill up every class exactly.
-
-    Args:
-        groups: (N,) int64 from 0; lower numbers do not come first.
-        class_ids: (N,) int64.
-        share: Of each class, for the test split.
-        seed: Chooses among the possible splits.
-
-    Returns:
-        (N,) whether an image is in the test split.
-    """
-    rng = np.random.default_rng(seed)
-    classes = int(class_ids.max()) + 1
-    counts = np.zeros((int(groups.max()) + 1, classes), np.int64)
-    np.add.at(counts, (groups, class_ids), 1)
-    is_single = counts.sum(axis=1) == 1
-    totals = counts.sum(axis=0)
-    wanted = np.clip(np.rint(share * totals), np.minimum(1, totals - 1), np.maximum(totals - 1, 0))
-    draw = rng.random(len(counts))
-    is_chosen = _lay_groups(counts, ~is_single, draw, share)
-    missing = (wanted - counts[is_chosen].sum(axis=0)).clip(0).astype(np.int64)
-    single_class = counts.argmax(axis=1)
-    for class_id in range(classes):
-        own = np.flatnonzero(is_single & (single_class == class_id))
-        is_chosen[own[np.argsort(draw[own])[: missing[class_id]]]] = True
-    return is_chosen[groups]
-
-
-def _lay_groups(
-    counts: Rows, is_laid: npt.NDArray[np.bool_], draw: npt.NDArray[np.float64], share: float
-) -> npt.NDArray[np.bool_]:
-    """(G,) which of the groups `is_laid` are chosen; single images have the same share of their own."""
-    totals = counts[is_laid].sum(axis=0).astype(np.float64)
-    # A class that has single images besides can still stand on both sides.
-    is_bound = (totals > 0) & (totals == counts.sum(axis=0))
-    target, weight = share * totals, 1 / np.maximum(share * totals, 1)
-    rarity = np.where(counts > 0, counts.sum(axis=0)[None], np.iinfo(np.int64).max).min(axis=1)
-    order = np.flatnonzero(is_laid)[np.lexsort([draw[is_laid], rarity[is_laid]])]
-
-    def loss(chosen: npt.NDArray[np.float64]) -> float:
-        # Far worse than any imbalance is a class that is missing on one side.
-        missing = (is_bound & ((chosen == 0) | (chosen == totals))).sum()
-        return float((((chosen - target) * weight) ** 2).sum()) + 1e6 * float(missing)
-
-    is_chosen = np.zeros(len(counts), bool)
-    sums = np.zeros(counts.shape[1])
-    now = loss(sums)
-    for _ in range(20):
-        has_moved = False
-        for group in order:
-            changed = sums + (-counts[group] if is_chosen[group] else counts[group])
-            better = loss(changed)
-            if better < now - 1e-12:
-                is_chosen[group], sums, now, has_moved = not is_chosen[group], changed, better, True
-        if not has_moved:
-            break
-    return is_chosen
-
-
 def _check_sides(data: LabelledImages, side: Labels) -> None:
     """Every class can train and be tested."""
     for part, missing in ((TRAIN, "train on"), (TEST, "test on")):
@@ -290,7 +231,9 @@ def _check_sides(data: LabelledImages, side: Labels) -> None:
             )
 
 
-def _cut_training(data: LabelledImages, side: Labels, config: SplitConfig) -> int:
+def _cut_training(
+    data: LabelledImages, side: Labels, config: SplitConfig, carried: Carried | None = None
+) -> int:
     """Take images of `keep` and `long_tail` out of training, in place; returns how many."""
     limits = _limits(np.bincount(data.class_ids[side == TRAIN], minlength=len(data.class_names)), config)
     for name, limit in config.keep.items():
@@ -298,6 +241,9 @@ def _cut_training(data: LabelledImages, side: Labels, config: SplitConfig) -> in
     order = np.lexsort([data.index["sha256"].astype(str), data.index["path"].astype(str)])
     draw = np.empty(len(data))
     draw[order] = np.random.default_rng([config.seed, 1]).random(len(data))
+    if carried is not None:
+        # Who trained before goes on, so that a class that has not grown is as it was.
+        draw += carried.sides_of(data) != TRAIN
     cut = 0
     for class_id, limit in limits.items():
         own = np.flatnonzero((side == TRAIN) & (data.class_ids == class_id))

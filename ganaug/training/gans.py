@@ -45,6 +45,7 @@ def train_base(
     *,
     classifiers: Path | None = None,
     unlabelled: Images | None = None,
+    start: Path | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -61,6 +62,8 @@ def train_base(
         classifiers: Folder of the screening classifiers, which the samples are examined with;
             without, only pixels are.
         unlabelled: (M, H, W, C) uint8 real images of unknown class; used by `sgan`.
+        start: Folder of an earlier base of the same classes, whose weights it goes on from, for as many
+            steps as a class's own GAN is given; None trains from nothing.
         device: `auto`, `cpu` or `cuda`.
         progress: Told the images done and to do.
 
@@ -83,12 +86,18 @@ def train_base(
             folder,
             classifiers=classifiers,
             unlabelled=unlabelled,
+            start=start,
             device=device,
             progress=progress,
         )
     table = _lay(train_data, config, device, classifiers)
+    if start is not None:
+        table = _knowing(table)
     spec = _spec(table, table.reals.class_ids)
+    steps = table.preset.steps if start is None else table.preset.class_steps
     players = make_players(spec, table.preset, config.seed, table.device)
+    if start is not None:
+        take_up_players(players, start)
     game = make_game(
         NETWORKS[spec.network].kind,
         table.reals,
@@ -96,12 +105,11 @@ def train_base(
         held_out=table.held_out_reals,
         unlabelled=unlabelled if table.preset.conditioning == "classes" else None,
     )
-    judge = table.judge(spec, spec.class_ids, table.preset.steps, BASE_EXAMS)
+    judge = table.judge(spec, spec.class_ids, steps, BASE_EXAMS)
     folder.mkdir(parents=True, exist_ok=True)
-    train(players, game, config, table.preset.steps, folder, watch=judge, progress=progress)
+    train(players, game, config, steps, folder, watch=judge, progress=progress)
     players.take_kept()
     if rank_and_size()[0] == 0:
-        leave_players(players, folder)
         np.save(folder / HELD_OUT_FILE, table.held_out_rows)
     return _finish(table, players, spec, spec.class_ids, folder)
 
@@ -114,6 +122,7 @@ def train_class(
     config: TrainConfig,
     folder: Path,
     *,
+    start: Path | None = None,
     device: str = "auto",
     progress: Progress = silent,
 ) -> dict[str, Any]:
@@ -129,7 +138,9 @@ def train_class(
         base: Folder that `train_base` left; None trains on the class's own images alone.
         classifiers: Folder of the screening classifiers.
         config: The training settings.
-        folder: Gets the same files as the base's, without the players.
+        folder: Gets the same files as the base's, without the list of held-out images.
+        start: Folder of an earlier GAN of this class, with the same base or none, whose weights it goes
+            on from; None goes on from the base, or from nothing.
         device: `auto`, `cpu` or `cuda`.
         progress: Told the images done and to do.
 
@@ -153,22 +164,26 @@ def train_class(
             class_id=class_id,
             base=base,
             classifiers=classifiers,
+            start=start,
             device=device,
             progress=progress,
         )
     table = _lay(train_data, config, device, classifiers, only=None if base else class_id)
     # The class id is part of the seed: two classes with the same draws would be no two trials.
     seed = config.seed + 1000 * (class_id + 1)
+    goes_on_from = start or base
+    if goes_on_from is not None:
+        table = _knowing(table)
     if base is None:
-        spec, steps, exams, focus = _spec(table, (class_id,)), table.preset.steps, BASE_EXAMS, None
-        players = make_players(spec, table.preset, seed, table.device)
+        spec, focus = _spec(table, (class_id,)), None
     else:
-        spec, steps, exams = load_spec(base), table.preset.class_steps, CLASS_EXAMS
-        focus = table.reals.class_ids.index(class_id)
-        # The base knows the classes already.
-        table = replace(table, preset=replace(table.preset, is_transitional=False))
-        players = make_players(spec, table.preset, seed, table.device)
-        take_up_players(players, base)
+        spec, focus = load_spec(base), table.reals.class_ids.index(class_id)
+    players = make_players(spec, table.preset, seed, table.device)
+    if goes_on_from is None:
+        steps, exams = table.preset.steps, BASE_EXAMS
+    else:
+        steps, exams = table.preset.class_steps, CLASS_EXAMS
+        take_up_players(players, goes_on_from)
     kind = NETWORKS[spec.network].kind
     game = make_game(kind, table.reals, table.preset, held_out=table.held_out_reals, focus=focus)
     judge = table.judge(spec, (class_id,), steps, exams)
@@ -241,6 +256,11 @@ def _lay(
     )
 
 
+def _knowing(table: _Table) -> _Table:
+    """The same, for networks that know the classes already."""
+    return replace(table, preset=replace(table.preset, is_transitional=False))
+
+
 def _spec(table: _Table, class_ids: tuple[int, ...]) -> NetworkSpec:
     preset = table.preset
     _, height, width, channels = table.train.images.shape
@@ -281,6 +301,7 @@ def _finish(
         **more,
     }
     if rank_and_size()[0] == 0:
+        leave_players(players, folder)
         generator = finish_generator(spec, players.average, table.reals, class_ids, table.seed)
         if table.keeps_discriminator:
             leave_discriminator(players, spec, folder)

@@ -56,6 +56,7 @@ class Job(BaseModel):
         base: Folder of the base that a class goes on from.
         classifiers: Folder of the screening classifiers.
         unlabelled: File of (M, H, W, C) uint8 images of unknown class, .npy.
+        start: Folder of an earlier GAN whose weights it goes on from.
         device: `auto`, `cpu` or `cuda`; each process takes a GPU of its own.
         threads: CPU threads of each process; None shares the processor's cores among them.
     """
@@ -69,6 +70,7 @@ class Job(BaseModel):
     base: Path | None = None
     classifiers: Path | None = None
     unlabelled: Path | None = None
+    start: Path | None = None
     device: str = "auto"
     threads: PositiveInt | None = None
 
@@ -101,6 +103,7 @@ def train_together(
     base: Path | None = None,
     classifiers: Path | None = None,
     unlabelled: Images | None = None,
+    start: Path | None = None,
     device: str = "auto",
     progress: Progress,
 ) -> dict[str, Any]:
@@ -126,6 +129,7 @@ def train_together(
         class_id=class_id,
         base=base and base.resolve(),
         classifiers=classifiers and classifiers.resolve(),
+        start=start and start.resolve(),
         device=device,
         threads=max(1, torch.get_num_threads() // config.processes),
     )

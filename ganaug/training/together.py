@@ -100,6 +100,7 @@ def _train(job: Job, device: str) -> None:
             job.folder,
             classifiers=job.classifiers,
             unlabelled=unlabelled,
+            start=job.start,
             device=device,
             progress=progress,
         )
@@ -111,6 +112,7 @@ def _train(job: Job, device: str) -> None:
             job.classifiers,
             config,
             job.folder,
+            start=job.start,
             device=device,
             progress=progress,
         )
