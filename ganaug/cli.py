@@ -163,6 +163,9 @@ for _verb in (cli_production.produce, cli_production.screen):
     app.command(_verb, help_epilogue=fields_page(_verb.__name__))
 app.command(cli_production.reproduce)
 app.command(cli_pipeline.refresh, help_epilogue=fields_page("refresh"))
+app.command(cli_pipeline.deploy)
+app.command(cli_pipeline.serve)
+app.command(cli_pipeline.watch)
 
 
 @app.command(help_epilogue=fields_page("publish"))

@@ -1,7 +1,9 @@
-"""The verbs around Prefect: refreshing a series of runs."""
+"""The verbs of production: a series of runs, and ganaug on a Prefect server."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -120,3 +122,129 @@ def _table(folder: Path, runs: Sequence[Ended]) -> Table:
             "" if run.version is None else str(run.version),
         )
     return table
+
+
+Cron = Annotated[str, Parameter(help="When `balance` runs, as a cron line; '' is never by itself.")]
+Zone = Annotated[str, Parameter(help="Time zone of the cron line.")]
+Gpus = Annotated[int, Parameter(help="Tasks that may hold a GPU at the same time.")]
+
+
+def deploy(
+    *path: Rest,
+    config: ConfigFile = None,
+    run_dir: RunDir = None,
+    device: DeviceName = None,
+    cron: Cron = "0 2 * * *",
+    timezone: Zone = "UTC",
+    pool: str = "ganaug",
+    gpus: Gpus = 1,
+    working_dir: Path = Path(),
+    print: Flag = False,  # noqa: A002 - what the option is called
+) -> None:
+    """Put the flows on a Prefect server: a nightly `balance`, `retrain-class`, and `produce`.
+
+    Creates or renews the work pool, the concurrency limit `gpu`, the three deployments with these settings
+    as their parameters, and two automations by which a run whose worker died goes on. Start a worker then:
+    `prefect worker start --pool ganaug`.
+
+    Examples:
+        ganaug deploy images/ --config run.yaml --cron '0 2 * * *' --timezone Europe/Berlin
+
+        ganaug deploy images/ --print > prefect.yaml
+
+    Args:
+        path: Your images, where the workers see them.
+        config: YAML file of settings.
+        run_dir: The folder of the series of runs; nothing: runs/<name of the dataset>-series.
+        device: auto, cpu or cuda.
+        cron: When `balance` runs, as a cron line; '' is never by itself.
+        timezone: Time zone of the cron line.
+        pool: The work pool; made when it is not there.
+        gpus: Tasks that may hold a GPU at the same time.
+        working_dir: Folder that relative paths start from, on the workers; nothing: this one.
+        print: Print a prefect.yaml that says the same, and stop.
+    """
+    chosen = settings_of(path, config, run_dir, device)
+    quiet_prefect()
+    from pipeline import deploy as deploying
+
+    how = deploying.Deploying(pool=pool, cron=cron, timezone=timezone, gpus=gpus, working_dir=working_dir)
+    if print:
+        sys.stdout.write(deploying.as_yaml(chosen, how))
+        return
+    for name in deploying.deploy(chosen, how):
+        console.print(Text.assemble(("✓ ", "green"), f"deployment {name}"))
+    console.print(Text(f"next: prefect worker start --pool {pool}"))
+    console.print(Text(f"now: prefect deployment run balance/{steps.run_name(chosen)} --watch"))
+
+
+def serve(
+    *path: Rest,
+    config: ConfigFile = None,
+    run_dir: RunDir = None,
+    device: DeviceName = None,
+    cron: Cron = "0 2 * * *",
+    timezone: Zone = "UTC",
+    gpus: Gpus = 1,
+) -> None:
+    """The same flows from this one process, without a work pool; stops with Ctrl-C.
+
+    Uses the Prefect server that is configured, and starts one of its own where none is.
+
+    Examples:
+        ganaug serve images/ --cron '0 2 * * *'
+
+    Args:
+        path: Your images.
+        config: YAML file of settings.
+        run_dir: The folder of the series of runs; nothing: runs/<name of the dataset>-series.
+        device: auto, cpu or cuda.
+        cron: When `balance` runs, as a cron line; '' is never by itself.
+        timezone: Time zone of the cron line.
+        gpus: Tasks that may hold a GPU at the same time.
+    """
+    chosen = settings_of(path, config, run_dir, device)
+    from pipeline import deploy as deploying
+
+    deploying.serve(chosen, deploying.Deploying(cron=cron, timezone=timezone, gpus=gpus))
+
+
+def watch(
+    *path: Rest,
+    config: ConfigFile = None,
+    every: Annotated[float, Parameter(help="Seconds between two looks.")] = 60.0,
+    once: Flag = False,
+) -> None:
+    """Look at a dataset again and again, and tell Prefect when it has changed: its `balance` begins.
+
+    The event is `ganaug.dataset.changed`. It is told when a change has settled: two looks find the same.
+
+    Examples:
+        ganaug watch images/ --every 60
+
+    Args:
+        path: The dataset.
+        config: YAML file of settings, as it was deployed with.
+        every: Seconds between two looks.
+        once: Tell it now, changed or not, and stop: for those who know that it has.
+    """
+    from ganaug.readers import fingerprint
+
+    chosen = settings_of(path, config, None, None)
+    quiet_prefect()
+    from pipeline.deploy import check_server
+    from pipeline.events import DATASET_CHANGED, emit_changed
+
+    check_server()
+    told = "" if once else fingerprint(chosen.data)
+    seen = told
+    while True:
+        now = fingerprint(chosen.data)
+        if now != told and (once or now == seen):
+            emit_changed(chosen, fingerprint=now)
+            told = now
+            console.print(f"{DATASET_CHANGED}: {steps.run_name(chosen)} {now[:12]}")
+        if once:
+            return
+        seen = now
+        time.sleep(every)

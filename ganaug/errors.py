@@ -187,3 +187,7 @@ class TrainingError(GanaugError, RuntimeError):
 
 class OutputError(GanaugError, OSError):
     """Results that cannot be written: a full disk, an unwritable folder."""
+
+
+class PipelineError(GanaugError, RuntimeError):
+    """Prefect's server, or what should be on it, is not there."""

@@ -190,8 +190,12 @@ def history(folder: Path) -> list[Ended]:
 
 
 @contextlib.contextmanager
-def locked(config: Config) -> Iterator[None]:
+def locked(config: Config, wait_s: float = 0) -> Iterator[None]:
     """Keep other processes out of a series while the block runs.
+
+    Args:
+        config: The settings.
+        wait_s: How long to wait for another process to leave it.
 
     Raises:
         RunFolderError: Another process is at work in it.
@@ -199,7 +203,7 @@ def locked(config: Config) -> Iterator[None]:
     folder = series_dir(config)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0, thread_local=False)
+        lock = FileLock(folder / ".lock", timeout=wait_s, thread_local=False)
     try:
         lock.acquire()
     except Timeout as error:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from prefect import Flow, flow, get_client
+from prefect import flow, get_client, runtime
+from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -24,6 +25,8 @@ from pipeline.tasks import GPU_LIMIT, TASKS
 
 REPORT_FILE = "report.html"
 
+_QUEUED_S = 24 * 3600.0
+
 Future = PrefectFuture[dict[str, Any]]
 
 
@@ -32,8 +35,18 @@ def _threads(workers: int) -> TaskRunner[PrefectFuture[Any]]:
     return cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=workers))
 
 
+def _run_name() -> str:
+    """`balance photos`, `retrain cracked of photos`: what the lists on Prefect's pages show."""
+    given = runtime.flow_run.parameters
+    config = given["config"]
+    name = run_name(config if isinstance(config, Config) else Config.model_validate(config))
+    if "class_name" in given:
+        return f"retrain {given['class_name']} of {name}"
+    return f"{'refresh' if given.get('refresh') else 'balance'} {name}"
+
+
 # One task at a time: classes share one GPU or the same cores, so more pays only where there are many.
-@flow(name="balance", task_runner=_threads(1))
+@flow(name="balance", flow_run_name=_run_name, task_runner=_threads(1))
 def balance(config: Config, refresh: bool = False) -> dict[str, Any]:
     """Balance a dataset: from real images to a verdict, a published model and a report.
 
@@ -58,7 +71,7 @@ def balance(config: Config, refresh: bool = False) -> dict[str, Any]:
         return _checked(steps.rest(), config)
 
 
-@flow(name="retrain-class", task_runner=_threads(1))
+@flow(name="retrain-class", flow_run_name=_run_name, task_runner=_threads(1))
 def retrain_class(config: Config, class_name: str) -> dict[str, Any]:
     """Train one class's GAN on from its last weights, and do all that follows from it.
 
@@ -78,24 +91,25 @@ def retrain_class(config: Config, class_name: str) -> dict[str, Any]:
 
 def run_balance(config: Config) -> dict[str, Any]:
     """Run `balance` here and now, with the embedded server unless one is configured."""
-    return _here(balance, "balance", config)(config)
+    result: dict[str, Any] = balance.with_options(task_runner=_threads(config.pipeline.workers))(config)
+    return result
 
 
 def run_refresh(config: Config, asked: Sequence[str] = ()) -> dict[str, Any]:
     """Run `balance` on a series, or `retrain_class` where a class is asked for, here and now."""
-    if asked:
-        return _here(retrain_class, f"retrain {asked[0]} of", config)(config, asked[0])
-    return _here(balance, "refresh", config)(config, refresh=True)
-
-
-def _here(ready: Flow[..., Any], what: str, config: Config) -> Callable[..., dict[str, Any]]:
     runner = _threads(config.pipeline.workers)
-    return ready.with_options(task_runner=runner, flow_run_name=f"{what} {run_name(config)}")
+    result: dict[str, Any] = (
+        retrain_class.with_options(task_runner=runner)(config, asked[0])
+        if asked
+        else balance.with_options(task_runner=runner)(config, refresh=True)
+    )
+    return result
 
 
 def _refreshed(config: Config, asked: tuple[str, ...]) -> dict[str, Any]:
     """Do what a series has to do, if there is anything."""
-    with series.locked(config):
+    # On a server runs are queued; a worker's death may leave one at work that has been begun again.
+    with series.locked(config, wait_s=_QUEUED_S if runtime.deployment.id else 0):
         begun = series.begin(config, asked)
         get_run_logger().info(begun.reason)
         steps: _Balance | None = None
@@ -144,8 +158,7 @@ class _Balance:
         self._run = run
         self._on_gpu = _uses_gpu(run.config)
         if self._on_gpu:
-            with get_client(sync_client=True) as client:
-                client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, 1)
+            _ensure_limit()
 
     def look(self) -> None:
         """Read the images and plan."""
@@ -194,7 +207,9 @@ class _Balance:
 
     def _submit(self, step: str, part: str, after: Iterable[Future] = ()) -> Future:
         ready = TASKS[step].with_options(retries=self._run.config.pipeline.retries)
-        return ready.submit(self._run.folder, part, self._on_gpu, wait_for=list(after))
+        return ready.submit(
+            self._run.folder, part, self._on_gpu, run_name(self._run.config), wait_for=list(after)
+        )
 
 
 def _uses_gpu(config: Config) -> bool:
@@ -202,3 +217,12 @@ def _uses_gpu(config: Config) -> bool:
     from ganaug.training.device import resolve_device
 
     return resolve_device(config.device) == "cuda"
+
+
+def _ensure_limit() -> None:
+    """Create the limit of tasks on a GPU, unless `ganaug deploy` has, with as many as there are."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_global_concurrency_limit_by_name(GPU_LIMIT)
+        except ObjectNotFound:
+            client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, 1)

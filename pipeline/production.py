@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from prefect import flow, get_client, task, unmapped
+from prefect import flow, get_client, runtime, task, unmapped
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
@@ -27,7 +27,14 @@ def produce_part(part: int, config: Production) -> int:
     return produce(config.model_copy(update={"part": part})).made
 
 
-@flow(name="produce")
+def _run_name() -> str:
+    """`produce with digits@3 into synthetic/digits`."""
+    given = runtime.flow_run.parameters["config"]
+    config = given if isinstance(given, Production) else Production.model_validate(given)
+    return f"produce with {config.model} into {config.out}" if config.model else f"screen into {config.out}"
+
+
+@flow(name="produce", flow_run_name=_run_name)
 def production(config: Production) -> int:
     """Make the images that the settings ask for, part by part.
 

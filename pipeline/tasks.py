@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import task
+from prefect import runtime, task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.tasks import Task
@@ -47,14 +47,20 @@ def do_part(step: str, run_dir: Path, part: str, *, on_gpu: bool) -> dict[str, A
     return {"folder": str(outcome.folder), "digest": outcome.record.digest, **outcome.record.summary}
 
 
+def _task_run_name() -> str:
+    """`train 003-cracked of photos`."""
+    given = runtime.task_run.parameters
+    return " ".join(filter(None, (runtime.task_run.task_name, given["part"], "of", given["dataset"])))
+
+
 def _task_of(step: str) -> Task[..., Any]:
-    def work(run_dir: Path, part: str = "", on_gpu: bool = False) -> dict[str, Any]:
+    def work(run_dir: Path, part: str, on_gpu: bool, dataset: str) -> dict[str, Any]:  # noqa: ARG001 - in its name
         return do_part(step, run_dir, part, on_gpu=on_gpu)
 
     work.__name__ = step
     return task(
         name=step,
-        task_run_name=step + " {part}",
+        task_run_name=_task_run_name,
         retry_delay_seconds=5,
         retry_condition_fn=_retry_can_help,
         persist_result=False,
