@@ -51,6 +51,7 @@ _EXTRAS = {
     "threadpoolctl": "screen",
     "fsspec": "remote",
     "prefect_ray": "ray",
+    "mlflow": "mlflow",
     "safetensors": "train",
     "torchmetrics": "train",
     "cv2": "data",
@@ -166,6 +167,8 @@ app.command(cli_pipeline.refresh, help_epilogue=fields_page("refresh"))
 app.command(cli_pipeline.deploy)
 app.command(cli_pipeline.serve)
 app.command(cli_pipeline.watch)
+app.command(cli_pipeline.metrics)
+app.command(cli_pipeline.review, help_epilogue=fields_page("review"))
 
 
 @app.command(help_epilogue=fields_page("publish"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 import time
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ganaug import steps
-from ganaug.display import Display
-from ganaug.errors import NotPublishedError
+from ganaug.display import Display, class_table
+from ganaug.errors import NotPublishedError, SettingsError
 from ganaug.progress import listening
 from ganaug.run import RunFolder
 from ganaug.terminal import (
@@ -248,3 +249,80 @@ def watch(
             return
         seen = now
         time.sleep(every)
+
+
+def review(
+    run: Path,
+    *,
+    approve: Flag = False,
+    reject: Flag = False,
+    drop: Annotated[
+        str, Parameter(help="Classes to leave out, separated by commas; the others are approved.")
+    ] = "",
+    by: str | None = None,
+    comment: str = "",
+) -> None:
+    """Decide about the images of a run that waits for a review; without an answer, show them.
+
+    Examples:
+        ganaug review runs/photos
+
+        ganaug review runs/photos --drop cracked,bent --comment 'cracks look painted'
+
+    Args:
+        run: The run folder.
+        approve: Use the images.
+        reject: Use none; the classifier is measured without them, and nothing is published.
+        drop: Classes to leave out, separated by commas; the others are approved.
+        by: Your name; nothing: the user's.
+        comment: Why.
+    """
+    from ganaug import review as reviews
+    from ganaug.report.collect import class_rows
+
+    folder = RunFolder.open(run)
+    dropped = [name.strip() for name in drop.split(",") if name.strip()]
+    if approve + reject > 1 or (reject and dropped):
+        raise SettingsError(["one answer is enough: --approve, --reject or --drop"])
+    if not (approve or reject or dropped):
+        decided = reviews.decision_of(folder)
+        console.print(class_table(class_rows(folder.folder)))
+        sheet = folder.folder / reviews.FOLDER / reviews.SHEET_FILE
+        if sheet.is_file():
+            console.print(Text(f"left real, right synthetic: {sheet}"), soft_wrap=True)
+        told = (
+            "nobody has decided: --approve, --reject or --drop CLASSES"
+            if decided is None
+            else decided.sentence
+        )
+        console.print(Text(told), soft_wrap=True)
+        return
+    decided = reviews.decide(
+        folder, "reject" if reject else "approve", drop=dropped, by=by or getpass.getuser(), comment=comment
+    )
+    console.print(Text(decided.sentence), soft_wrap=True)
+    if reviews.waiting(folder) is None:
+        console.print("no flow run waits; the next `ganaug run` or `ganaug refresh` goes on from here")
+        return
+    quiet_prefect()
+    from pipeline.reviewing import tell
+
+    if not tell(folder, decided):
+        console.print(
+            "the flow run that waited does not answer: start it again, and it goes on from here",
+            style="yellow",
+        )
+
+
+def metrics(run: Path) -> None:
+    """Print a run's figures in Prometheus' text format.
+
+    With `--pipeline.metrics-file PATH` each run writes them, after each step, for node_exporter's textfile
+    collector.
+
+    Args:
+        run: The run folder.
+    """
+    from ganaug.metrics import as_text, read_metrics
+
+    sys.stdout.write(as_text(read_metrics(RunFolder.open(run))))

@@ -347,6 +347,18 @@ class ScreenConfig(Section):
         return quota
 
 
+class ReviewConfig(Section):
+    """Whether somebody looks at the screened images before they are used."""
+
+    mode: Literal["none", "required"] = "none"
+    """`required`: the run waits after screening until the images are approved, rejected, or classes
+    dropped, on Prefect's page or with `ganaug review`."""
+    timeout_s: PositiveFloat = 86_400.0
+    """Seconds that it waits at most."""
+    on_timeout: Literal["approve", "reject"] = "reject"
+    """What is decided when nobody has by then."""
+
+
 class AssembleConfig(Section):
     """How the balanced training set is written."""
 
@@ -470,6 +482,12 @@ class PipelineConfig(Section):
     """Tasks that run at the same time; more than 1 pays only with a GPU or many cores."""
     retries: NonNegativeInt = 1
     """Times that a task is tried again when a retry can help (input/output trouble)."""
+    mlflow: str | None = None
+    """Address of an MLflow tracking server (`http://host:5000`): settings, figures and report of each run go
+    there, and published models into its registry."""
+    metrics_file: Path | None = None
+    """A file that holds the run's figures in Prometheus' text format, written anew after each step: for
+    node_exporter's textfile collector."""
 
 
 class Config(Section):
@@ -496,6 +514,7 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     produce: ProduceConfig = ProduceConfig()
     screen: ScreenConfig = ScreenConfig()
+    review: ReviewConfig = ReviewConfig()
     assemble: AssembleConfig = AssembleConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     publish: PublishConfig = PublishConfig()

@@ -191,3 +191,7 @@ class OutputError(GanaugError, OSError):
 
 class PipelineError(GanaugError, RuntimeError):
     """Prefect's server, or what should be on it, is not there."""
+
+
+class ReviewError(GanaugError, RuntimeError):
+    """Images wait for a review, or there is nothing to review."""

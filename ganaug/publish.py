@@ -33,6 +33,7 @@ def publish_model(
     accept: str = "helps",
     license: str = UNKNOWN,  # noqa: A002 - what the setting is called
     source: str = "",
+    rejected: str = "",
 ) -> dict[str, Any]:
     """Publish exported generators as one model version, if the verdict allows it.
 
@@ -47,6 +48,7 @@ def publish_model(
         accept: `helps`: nothing else ships; `no difference`: that ships too.
         license: Licence of the model for its README.md.
         source: Where the real images are from, in a sentence for its README.md.
+        rejected: That a review rejected the images, in words; then nothing is published.
 
     Returns:
         `published`, `version`, `path`, `current` (the version that is current now, None without any)
@@ -57,7 +59,7 @@ def publish_model(
         OutputError: The store cannot be written.
     """
     result: dict[str, Any] = {"published": False, "version": None, "path": None}
-    obstacle = _obstacle(verdict, accept)
+    obstacle = f"the images were {rejected}" if rejected else _obstacle(verdict, accept)
     if obstacle:
         current = _current_version(store_folder, name)
         stays = f"version {current} of {name!r} stays current" if current else "nothing was published before"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ganaug import refresh
+from ganaug import refresh, review
 from ganaug.config import Config
 from ganaug.dataset import Images, LabelledImages
 from ganaug.errors import ModelError, RunFolderError, TooManyUnreadableError
@@ -348,13 +348,19 @@ def _assemble(job: Job) -> dict[str, Any]:
 
 
 def load_synthetic(run: RunFolder) -> LabelledImages:
-    """The synthetic images that the screen kept, in the order of class and index.
+    """The synthetic images that the screen kept and a review let pass, in the order of class and index.
 
     Its index has `class_id`, `model_sha256`, `class_name`, `seed` and `index` of each.
+
+    Raises:
+        ReviewError: A review is required, and nobody has decided.
     """
     split = LabelledImages.load(run.done_path("split"))
     images, rows = [np.empty((0, *split.images.shape[1:]), np.uint8)], []
+    left_out = review.left_out(run)
     for plan in load_plan(run).wanted:
+        if plan.class_name in left_out:
+            continue
         folder = run.done_path("screen", plan.part)
         screened = pd.read_parquet(folder / SCREENED_FILE)
         images.append(np.load(folder / "kept.npy", mmap_mode="r", allow_pickle=False))
@@ -424,7 +430,10 @@ def _publish(job: Job) -> dict[str, Any]:
     run, config = job.run, job.run.config
     verdict = json.loads((run.path("evaluate") / "verdict.json").read_text(encoding="utf-8"))
     folders = [run.path("export", "base")] if _has_base(run) else []
-    folders += [run.path("export", plan.part) for plan in load_plan(run).wanted if plan.trains_own]
+    left_out = review.left_out(run)
+    own = [plan for plan in load_plan(run).wanted if plan.trains_own and plan.class_name not in left_out]
+    folders += [run.path("export", plan.part) for plan in own]
+    decision = review.decision_of(run) if review.is_required(run) else None
     name = run_name(config) if config.publish.name == "auto" else config.publish.name
     settings = config.publish
     return publish_model(
@@ -436,6 +445,7 @@ def _publish(job: Job) -> dict[str, Any]:
         accept=settings.accept,
         license=settings.license,
         source=settings.source,
+        rejected=decision.sentence if decision is not None and decision.answer == "reject" else "",
     )
 
 
@@ -490,8 +500,8 @@ def _reads_for_evaluate(run: RunFolder, part: str) -> Sequence[str]:
     return (*_reads_for_sets(run, part), *(["train/base"] if starts else []))
 
 
-def _own_code(run: RunFolder, part: str) -> dict[str, Any] | None:
-    """The code of the user's own arms and classifier, by name."""
+def _more_for_evaluate(run: RunFolder, part: str) -> dict[str, Any] | None:
+    """The code of the user's own arms and classifier, by name; and what a review decided."""
     from ganaug.arms import arm_names, find_arms
     from ganaug.own_arm import code_digest
     from ganaug.own_classifier import identity
@@ -502,6 +512,7 @@ def _own_code(run: RunFolder, part: str) -> dict[str, Any] | None:
     return {
         **{arm.name: code_digest(arm.function) for arm in own},
         **({"classifier": classifier} if classifier else {}),
+        **(review.staleness(run, part) or {}),
     } or None
 
 
@@ -549,14 +560,14 @@ _ALL = [
     Step("export", _export, ("ganaug.training.export",), lambda run, part: (f"train/{part}",), ("export",)),
     Step("produce", _produce, ("ganaug.produce",), _reads_for_produce, ("produce", "device")),
     Step("screen", _screen, ("ganaug.screen",), _reads_for_screen, ("screen",)),
-    Step("assemble", _assemble, ("ganaug.assemble",), _reads_for_sets, ("assemble",)),
+    Step("assemble", _assemble, ("ganaug.assemble",), _reads_for_sets, ("assemble",), review.staleness),
     Step(
         "evaluate",
         _evaluate,
         ("ganaug.training.arena", "ganaug.leak"),
         _reads_for_evaluate,
         ("evaluate", "device"),
-        _own_code,
+        _more_for_evaluate,
     ),
     Step(
         "publish",
@@ -565,6 +576,7 @@ _ALL = [
         _reads_for_publish,
         # Not `require_gain`: whether a refusal is a failure changes nothing of what is left.
         ("publish.accept", "publish.store", "publish.name", "publish.license", "publish.source", "name"),
+        review.staleness,
     ),
     Step("report", _report, ("ganaug.report",), _reads_for_report, ("report",)),
 ]

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
 
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 
 from ganaug.run import RunFolder
 from ganaug.steps import load_plan, run_name
@@ -37,10 +46,63 @@ def sample_sheet(run: RunFolder) -> None:
         create_image_artifact(url, key=_key(run, "samples"), description="Left real, right synthetic")
 
 
+def review_text(run: RunFolder) -> str:
+    """What a reviewer needs to know, as Markdown."""
+    from ganaug.report.collect import class_rows
+
+    rows = [row for row in class_rows(run.folder) if row.produced]
+    lines = [f"| {row.class_name} | {row.real} | {row.produced} | {row.kept} |" for row in rows]
+    return "\n".join(
+        [
+            f"# May the synthetic images of {run_name(run.config)} be used?",
+            "",
+            "Look at the sample sheet among the artifacts, or at `review/samples.png` in the run folder: left real, "
+            "right synthetic. Here or with "
+            f"`ganaug review {run.folder}`: approve, reject, or drop classes.",
+            "",
+            "| class | real | produced | kept |",
+            "| --- | --- | --- | --- |",
+            *lines,
+        ]
+    )
+
+
+def review_sheet(run: RunFolder) -> bytes | None:
+    """Leave what a reviewer looks at; returns the sheet as PNG."""
+    from ganaug.report.sheets import run_sheet
+
+    create_markdown_artifact(review_text(run), key=_key(run, "review"), description="Waits for a review")
+    return run_sheet(run.folder)
+
+
 def verdict(run: RunFolder, evaluated: dict[str, Any], published: dict[str, Any]) -> None:
     """The verdict in a sentence, and what became of the model."""
     text = f"# {evaluated['verdict']}\n\n{evaluated['sentence']}\n\n{published['reason']}\n"
     create_markdown_artifact(text, key=_key(run, "verdict"))
+
+
+def report_link(run: RunFolder, report: Path) -> None:
+    """Where the report is; a browser on another machine cannot follow it."""
+    create_link_artifact(report.resolve().as_uri(), link_text=str(report), key=_key(run, "report"))
+
+
+class Bar:
+    """How far a run is, in parts of steps."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._total, self._done = 0, 0
+        made = create_progress_artifact(0.0, key=_key(run, "progress"), description="Parts that are done")
+        self._id = cast("UUID", made)
+
+    def expect(self, total: int) -> None:
+        """How many parts there are, once the plan says it."""
+        self._total = total
+
+    def step(self) -> None:
+        """One more is done."""
+        self._done += 1
+        if self._total:
+            update_progress_artifact(self._id, min(100.0, 100 * self._done / self._total))
 
 
 def _key(run: RunFolder, what: str) -> str:

@@ -12,8 +12,10 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from ganaug import series
+from ganaug import review, series
 from ganaug.config import Config
+from ganaug.errors import PipelineError
+from ganaug.metrics import write_metrics
 from ganaug.progress import listener
 from ganaug.publish import fail_without_gain
 from ganaug.refresh import Decision
@@ -21,7 +23,10 @@ from ganaug.run import RunFolder
 from ganaug.screen import SCREENER
 from ganaug.steps import decide_refresh, open_run, parts, run_name
 from pipeline import artifacts
+from pipeline.events import RUN_DONE, emit_run
+from pipeline.reviewing import wait_for_review
 from pipeline.tasks import GPU_LIMIT, TASKS
+from pipeline.tracking import track
 
 REPORT_FILE = "report.html"
 
@@ -121,6 +126,7 @@ def _refreshed(config: Config, asked: tuple[str, ...]) -> dict[str, Any]:
                 steps = None if begun.is_done or begun.run is None else _looked_at(begun.run)[0]
         assert begun.run is not None
         if steps is None:
+            _write_metrics(begun.run.folder, config)
             return {**_told(begun.run), "changed": False, "reason": begun.reason}
         with begun.run.locked():
             result = steps.rest()
@@ -156,6 +162,7 @@ class _Balance:
 
     def __init__(self, run: RunFolder) -> None:
         self._run = run
+        self._bar = artifacts.Bar(run)
         self._on_gpu = _uses_gpu(run.config)
         if self._on_gpu:
             _ensure_limit()
@@ -164,6 +171,7 @@ class _Balance:
         """Read the images and plan."""
         self._whole("split")
         artifacts.plan_table(self._run, self._whole("plan"))
+        self._bar.expect(sum(len(parts(self._run, step)) for step in TASKS))
 
     def rest(self) -> dict[str, Any]:
         """Train, and all that follows."""
@@ -182,22 +190,50 @@ class _Balance:
             # The classes are screened by what the screener measured.
             needs = [produced[part], screened[SCREENER]] if part in produced else [exported["classifiers"]]
             screened[part] = self._submit("screen", part, needs)
-        for future in [*trained.values(), *exported.values(), *screened.values()]:
-            future.result()
+        for future in [*trained.values(), *exported.values(), *produced.values(), *screened.values()]:
+            self._done(future)
         artifacts.sample_sheet(self._run)
+        if screened and review.is_required(self._run):
+            get_run_logger().info(wait_for_review(self._run).sentence)
         self._whole("assemble")
         verdict, published, report = (self._whole(step) for step in ("evaluate", "publish", "report"))
         artifacts.verdict(self._run, verdict, published)
+        where = Path(report["folder"]) / REPORT_FILE
+        artifacts.report_link(self._run, where)
+        emit_run(
+            RUN_DONE,
+            self._run,
+            verdict=verdict["verdict"],
+            sentence=verdict["sentence"],
+            published=published["published"],
+            version=published["version"],
+        )
+        self._track()
         return {
             "evaluate": verdict,
             "publish": published,
-            "report": str(Path(report["folder"]) / REPORT_FILE),
+            "report": str(where),
         }
+
+    def _track(self) -> None:
+        if self._run.config.pipeline.mlflow is None:
+            return
+        try:
+            track(self._run)
+        except PipelineError as error:
+            # The results are all there: a server that is down takes none away.
+            get_run_logger().warning(str(error))
 
     def _whole(self, step: str) -> dict[str, Any]:
         """Do a step that has no parts, now."""
         self._parts(step)
-        result: dict[str, Any] = self._submit(step, "").result()
+        return self._done(self._submit(step, ""))
+
+    def _done(self, future: Future) -> dict[str, Any]:
+        """Wait for a part, and tell how far the run is."""
+        result = future.result()
+        self._bar.step()
+        _write_metrics(self._run.folder, self._run.config)
         return result
 
     def _parts(self, step: str) -> tuple[str, ...]:
@@ -210,6 +246,11 @@ class _Balance:
         return ready.submit(
             self._run.folder, part, self._on_gpu, run_name(self._run.config), wait_for=list(after)
         )
+
+
+def _write_metrics(run_dir: Path, config: Config) -> None:
+    if config.pipeline.metrics_file is not None:
+        write_metrics(RunFolder.open(run_dir), config.pipeline.metrics_file)
 
 
 def _uses_gpu(config: Config) -> bool:

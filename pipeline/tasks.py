@@ -14,6 +14,7 @@ from ganaug.errors import GanaugError, OutputError
 from ganaug.progress import listener, to_listener
 from ganaug.run import RunFolder, perform
 from ganaug.steps import STEPS
+from pipeline.events import emit_step
 
 GPU_LIMIT = "gpu"
 _ON_GPU = {"train", "produce", "evaluate"}
@@ -44,6 +45,7 @@ def do_part(step: str, run_dir: Path, part: str, *, on_gpu: bool) -> dict[str, A
     else:
         outcome = perform(run, STEPS[step], part, to_listener(step, part))
     listener().finished(step, part, seconds=outcome.record.seconds, was_done=outcome.was_done)
+    emit_step(run, step, part, seconds=outcome.record.seconds, was_done=outcome.was_done)
     return {"folder": str(outcome.folder), "digest": outcome.record.digest, **outcome.record.summary}
 
 
