@@ -49,7 +49,12 @@ extra that brings what it needs beyond the base install."""
 
 
 def load(
-    model: Path | str, *, sha256: str | None = None, device: str = "auto", threads: int = 1
+    model: Path | str,
+    *,
+    sha256: str | None = None,
+    public_key: Path | str | None = None,
+    device: str = "auto",
+    threads: int = 1,
 ) -> Generator:
     """Open a model by folder, name or address: `exported/digits`, `digits@3`, `s3://bucket/models/digits`.
 
@@ -63,17 +68,20 @@ def load(
             `$GANAUG_CACHE` or the system's cache folder, and fetched again only when it changes.
         sha256: Hash that the model's card must have, as `Generator.sha256` gives it: what somebody
             else puts at the address is then refused, and what is here needs no network.
+        public_key: Key of minisign that the model's card must be signed with, as the word `RW…` or
+            the file that holds it (`pip install 'ganaug[sign]'`). The environment variable
+            `GANAUG_PUBLIC_KEY` asks for one wherever a model is loaded.
         device: `auto` takes the GPU if there is one that works; `cpu`; `cuda`.
         threads: Threads of one call of ONNX Runtime; 0 means one per core.
 
     Raises:
-        MissingExtraError: An address needs packages that are not installed.
-        ModelError: There is no such model, its card is damaged, or it is another one than
-            `sha256` says.
+        MissingExtraError: An address, or a signature, needs packages that are not installed.
+        ModelError: There is no such model, its card is damaged, it is another one than `sha256`
+            says, or it is not signed as it must be.
     """
     from ganaug.generate import Generator
 
-    return Generator.open(model, sha256=sha256, device=device, threads=threads)
+    return Generator.open(model, sha256=sha256, public_key=public_key, device=device, threads=threads)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -12,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 import ganaug
-from ganaug import cli_pipeline, cli_production, steps
+from ganaug import cli_pipeline, cli_production, cli_store, steps
 from ganaug import config as settings
 from ganaug.config import Config
 from ganaug.display import Display
@@ -50,6 +49,7 @@ _EXTRAS = {
     "faiss": "screen",
     "threadpoolctl": "screen",
     "fsspec": "remote",
+    "cryptography": "sign",
     "prefect_ray": "ray",
     "mlflow": "mlflow",
     "safetensors": "train",
@@ -169,6 +169,8 @@ app.command(cli_pipeline.serve)
 app.command(cli_pipeline.watch)
 app.command(cli_pipeline.metrics)
 app.command(cli_pipeline.review, help_epilogue=fields_page("review"))
+for _store_verb in cli_store.VERBS:
+    app.command(_store_verb, help_epilogue=cli_store.examples(_store_verb))
 
 
 @app.command(help_epilogue=fields_page("publish"))
@@ -196,74 +198,6 @@ def publish(
     chosen = settings_of(tokens, config, run_dir, device, continues=True)
     (outcome,) = do_step("publish", chosen, None)
     fail_without_gain(outcome.record.summary, chosen.publish)
-
-
-@app.command
-def models(name: str | None = None, *, store: Path = Path("exported")) -> None:
-    """List the models in a store and verify every file's hash.
-
-    Args:
-        name: Only this model.
-        store: The model store.
-    """
-    from ganaug.store import list_models
-
-    table = Table(title=f"Models in {escape(str(store))}", title_justify="left")
-    for column in ("model", "version", "current", "classes", "recipe", "verdict", "state"):
-        table.add_column(column)
-    damaged = 0
-    for entry in list_models(store):
-        if name is None or entry.name == name:
-            damaged += entry.problem is not None
-            table.add_row(
-                Text(entry.name),
-                str(entry.version),
-                "*" if entry.is_current else "",
-                Text(", ".join(entry.class_names)),
-                entry.recipe,
-                entry.verdict,
-                Text(entry.problem, style="red") if entry.problem else Text("verified", style="green"),
-            )
-    console.print(table)
-    if damaged:
-        raise SystemExit(EXIT_ERROR)
-
-
-@app.command
-def card(
-    model: str,
-    *,
-    license: str = "unknown",  # noqa: A002 - what the option is called
-    source: str = "",
-    print: Flag = False,  # noqa: A002 - what the option is called
-) -> None:
-    """Write README.md and samples.png into a model's folder, which makes it a Hugging Face model repository.
-
-    `publish` does that too. What is there is written anew; the model itself stays as it is.
-
-    Examples:
-        ganaug card digits --license cc-by-4.0
-
-        ganaug card exported/digits@1 --print
-
-    Args:
-        model: A model folder, or a name that `ganaug models` lists.
-        license: Licence of the model, in Hugging Face's words: cc-by-4.0, mit, other.
-        source: Where the training images are from, in a sentence; what attribution their licence asks for.
-        print: Print the README.md instead, and write nothing.
-    """
-    from ganaug.card import ModelCard
-    from ganaug.model_page import write_model_page
-    from ganaug.model_readme import README_FILE, SAMPLES_FILE, model_readme
-    from ganaug.store import resolve
-
-    folder = resolve(model)
-    about = ModelCard.load(folder)
-    if print:
-        sys.stdout.write(model_readme(about, license=license, source=source))
-        return
-    write_model_page(folder, about, license=license, source=source)
-    console.print(Text(f"{README_FILE} (licence {license}) and {SAMPLES_FILE} in {folder}"), soft_wrap=True)
 
 
 @app.command(name="evaluate-generator")

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -434,6 +435,10 @@ class EvaluateConfig(Section):
         return 10 if self.budget == "paper" else 1
 
 
+def _folder_or_address(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) and "://" not in value else value
+
+
 class PublishConfig(Section):
     """Which models are accepted, and where they go."""
 
@@ -442,14 +447,19 @@ class PublishConfig(Section):
     `hurts` never ship."""
     require_gain: bool = False
     """A model that is refused is a failure, told when all else is done: exit status 4, flow run failed."""
-    store: Path = Path("exported")
-    """The model store."""
+    store: Annotated[Path | str, BeforeValidator(_folder_or_address)] = Path("exported")
+    """The model store: a folder, or an address, as `s3://bucket/models`."""
     name: str = "auto"
     """Name in the store; `auto` is the run's name."""
     license: str = "unknown"
     """Licence of the model for its README.md, in Hugging Face's words: `cc-by-4.0`, `mit`, `other`."""
     source: str = ""
     """Where the real images are from, in a sentence for the README.md; what attribution their licence asks for."""
+    promote: Literal["auto", "manual"] = "auto"
+    """`auto`: what is published goes into production at once; `manual`: it is the candidate, and
+    `ganaug promote` puts it there."""
+    sign_with: Path | None = None
+    """Secret key, of `ganaug keys` or `minisign -G -W`, that the model's card is signed with."""
 
 
 class ReportConfig(Section):

@@ -62,8 +62,8 @@ class Source:
 
     def read(self, name: str, most: int) -> bytes | None:
         """Up to `most` bytes of a file; None when there is no such file."""
-        content = b"".join(self.blocks(name, most))
-        return content or None
+        blocks = list(self.blocks(name, most))
+        return b"".join(blocks) if blocks else None
 
     def blocks(self, name: str, most: int) -> Iterator[bytes]:
         """A file's first `most` bytes, a block at a time; nothing when there is no such file."""
@@ -82,6 +82,8 @@ class Source:
                     return
                 raise cause from None
             with file:
+                # An empty file is there too.
+                yield b""
                 while left > 0 and (block := file.read(min(_BLOCK, left))):
                     left -= len(block)
                     yield block

@@ -16,6 +16,7 @@ from ganaug.card import ModelCard, card_sha256
 from ganaug.errors import SettingsError, UnknownClassError
 from ganaug.feeds import feed_at, feed_of_stretch, rows_by_graph
 from ganaug.graphs import Graphs
+from ganaug.store.signatures import Key
 
 if TYPE_CHECKING:
     # Not at run time: it brings pandas, which making images does without.
@@ -82,6 +83,7 @@ class Generator:
         model: Path | str,
         *,
         sha256: str | None = None,
+        public_key: Key = None,
         device: str = "auto",
         threads: int = 1,
         batch: int = BATCH,
@@ -93,11 +95,13 @@ class Generator:
         """Open a model by folder, name or address.
 
         Args:
-            model: A model folder; or a name in the store, `digits`, `digits@3` or
-                `exported/digits`. What the working directory does not have is looked for
+            model: A model folder; or a name in the store, `digits`, `digits@3`, `digits@candidate`
+                or `exported/digits`. What the working directory does not have is looked for
                 among the models that come with ganaug. Or an address that fsspec knows, of a
                 model folder or a model in a store; it is fetched once (see `ganaug.load`).
             sha256: Hash that `card.json` must have, as `Generator.sha256` gives it.
+            public_key: Key of minisign that the card must be signed with (see `ganaug.load`);
+                False: none, for models that this machine has just made.
             device: `auto` takes the GPU if there is one that works; `cpu`; `cuda`.
             threads: Threads of one call of ONNX Runtime; 0 means one per core.
             batch: Images per call in `sample`.
@@ -108,11 +112,11 @@ class Generator:
                 size alone; networks that have to go to the CPU in between cannot be recorded.
 
         Raises:
-            MissingExtraError: An address needs packages that are not installed.
-            ModelError: There is no such model, its card is damaged, or it is another one than
-                `sha256` says.
+            MissingExtraError: An address, or a signature, needs packages that are not installed.
+            ModelError: There is no such model, its card is damaged, it is another one than
+                `sha256` says, or it is not signed as it must be.
         """
-        folder = store.resolve(model, sha256=sha256)
+        folder = store.resolve(model, sha256=sha256, public_key=public_key)
         return cls(
             folder,
             ModelCard.load(folder),

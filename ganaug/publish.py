@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ganaug import store
 from ganaug.card import ModelCard
@@ -19,6 +20,7 @@ from ganaug.config import PublishConfig
 from ganaug.errors import NotPublishedError
 from ganaug.hub_card import UNKNOWN
 from ganaug.model_page import write_model_page
+from ganaug.model_readme import README_FILE, SAMPLES_FILE
 
 PUBLISH_FILE = "publish.json"
 
@@ -26,7 +28,7 @@ PUBLISH_FILE = "publish.json"
 def publish_model(
     folders: Sequence[Path],
     verdict: Mapping[str, Any],
-    store_folder: Path,
+    store_folder: Path | str,
     name: str,
     out: Path,
     *,
@@ -34,6 +36,9 @@ def publish_model(
     license: str = UNKNOWN,  # noqa: A002 - what the setting is called
     source: str = "",
     rejected: str = "",
+    promote: Literal["auto", "manual"] = "auto",
+    sign_with: Path | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Publish exported generators as one model version, if the verdict allows it.
 
@@ -42,40 +47,56 @@ def publish_model(
     Args:
         folders: Export folders, the base first.
         verdict: What `evaluate` left in `verdict.json`.
-        store_folder: The model store.
+        store_folder: The model store, a folder or an address.
         name: Name of the model in the store.
         out: Folder of the step; gets `publish.json`.
         accept: `helps`: nothing else ships; `no difference`: that ships too.
         license: Licence of the model for its README.md.
         source: Where the real images are from, in a sentence for its README.md.
         rejected: That a review rejected the images, in words; then nothing is published.
+        promote: auto: the version goes into production; manual: it is the candidate, until somebody
+            promotes it.
+        sign_with: Secret key that its card is signed with.
+        run: What is known of the run, for the store's history; verdict and reason are added.
 
     Returns:
-        `published`, `version`, `path`, `current` (the version that is current now, None without any)
+        `published`, `version`, `path`, `current` (the version in production now, None without any)
         and the `reason` in words.
 
     Raises:
-        ModelError: A generator is missing or damaged.
+        MissingExtraError: The store's address, or signing, needs packages that are not installed.
+        ModelError: A generator is missing or damaged, or the key cannot be used.
         OutputError: The store cannot be written.
     """
     result: dict[str, Any] = {"published": False, "version": None, "path": None}
     obstacle = f"the images were {rejected}" if rejected else _obstacle(verdict, accept)
     if obstacle:
-        current = _current_version(store_folder, name)
+        current = store.aliases(store_folder, name).get(store.PRODUCTION)
         stays = f"version {current} of {name!r} stays current" if current else "nothing was published before"
         result |= {"current": current, "reason": f"not published: {obstacle} ({stays})."}
     else:
         refused = _refused(verdict)
         measured = [folder for folder in folders if not _makes_only(folder, refused)]
-        page = partial(write_model_page, license=license, source=source)
-        version = _publish(measured, verdict, store_folder, name, out / "model", page)
         without = f"; without own generators of {', '.join(refused)}, which were refused" if refused else ""
+        reason = f"published: the verdict is {verdict['verdict']!r}{without}"
+        to = _Target(
+            store_folder,
+            name,
+            partial(write_model_page, license=license, source=source),
+            promote == "auto",
+            sign_with,
+            {**(run or {}), "verdict": verdict["verdict"], "reason": reason},
+        )
+        version = _publish(measured, verdict, to, out / "model")
+        current = store.aliases(store_folder, name).get(store.PRODUCTION)
+        if promote == "manual" and current != version:
+            reason += f"; it is the candidate: `ganaug promote {name}@{version} --store {store_folder}` is left to you"
         result |= {
             "published": True,
             "version": version,
-            "path": (store_folder / name / str(version)).as_posix(),
-            "current": _current_version(store_folder, name),
-            "reason": f"published: the verdict is {verdict['verdict']!r}{without}",
+            "path": f"{store_folder.as_posix() if isinstance(store_folder, Path) else store_folder}/{name}/{version}",
+            "current": current,
+            "reason": reason,
         }
     (out / PUBLISH_FILE).write_text(json.dumps(result, indent=2), encoding="utf-8")
     return result
@@ -148,39 +169,40 @@ def _makes_only(folder: Path, refused: Sequence[str]) -> bool:
     )
 
 
-def _publish(
-    folders: Sequence[Path],
-    verdict: Mapping[str, Any],
-    store_folder: Path,
-    name: str,
-    model: Path,
-    page: Callable[[Path, ModelCard], None],
-) -> int:
+@dataclass(frozen=True)
+class _Target:
+    """Where a model goes, and how."""
+
+    store: Path | str
+    name: str
+    page: Callable[[Path, ModelCard], None]
+    promote: bool
+    sign_with: Path | None
+    run: Mapping[str, Any]
+
+
+def _publish(folders: Sequence[Path], verdict: Mapping[str, Any], to: _Target, model: Path) -> int:
     shutil.rmtree(model, ignore_errors=True)
     metrics = {key: verdict[key] for key in ("difference", "low", "high") if verdict.get(key) is not None}
-    card = store.assemble_model(folders, model, name=name, verdict=verdict["verdict"], metrics=metrics)
-    version = _version_of(card, store_folder, name)
-    if version is None:
-        version = store.publish(model, store_folder, name, page)
+    card = store.assemble_model(folders, model, name=to.name, verdict=verdict["verdict"], metrics=metrics)
+    # A run that was killed after publishing adds none.
+    known = store.version_with(to.store, to.name, card)
+    if known is None:
+        version = store.publish(
+            model, to.store, to.name, to.page, promote=to.promote, sign_with=to.sign_with, run=to.run
+        )
     else:
-        # The version stays as it is, but its page may have been asked for under another licence.
-        there = store_folder / name / str(version)
-        page(there, ModelCard.load(there))
+        version = known[0]
+        _renew(model, *known, to)
     shutil.rmtree(model)
     return version
 
 
-def _current_version(store_folder: Path, name: str) -> int | None:
-    for stored in store.list_models(store_folder):
-        if stored.name == name and stored.is_current:
-            return stored.version
-    return None
-
-
-def _version_of(card: ModelCard, store_folder: Path, name: str) -> int | None:
-    """The current version, if it is this very model: a run that was killed after publishing adds none."""
-    for stored in store.list_models(store_folder):
-        if stored.name == name and stored.is_current and stored.card is not None and stored.problem is None:
-            same = {graph.sha256 for graph in stored.card.graphs} == {graph.sha256 for graph in card.graphs}
-            return stored.version if same else None
-    return None
+def _renew(model: Path, version: int, card: ModelCard, to: _Target) -> None:
+    """What may have been asked for anew of a version that stays as it is: its page, signature and aliases."""
+    to.page(model, card)
+    pages = {file: (model / file).read_bytes() for file in (README_FILE, SAMPLES_FILE)}
+    store.put_beside(to.store, to.name, version, pages)
+    if to.sign_with is not None:
+        store.sign(f"{to.name}@{version}", to.sign_with, to.store)
+    store.announce(to.store, to.name, version, promote=to.promote, run=to.run)

@@ -308,7 +308,7 @@ def _produce(job: Job) -> dict[str, Any]:
 
     run, config = job.run, job.run.config
     plan = _class_of(run, job.part)
-    generator = Generator.open(run.path("export", _model_part(plan)), device=config.device)
+    generator = Generator.open(run.path("export", _model_part(plan)), public_key=False, device=config.device)
     count = int(np.ceil(plan.deficit * config.produce.surplus))
     return produce_class(generator, plan.class_name, count, job.out, config.produce, job.progress)
 
@@ -446,6 +446,9 @@ def _publish(job: Job) -> dict[str, Any]:
         license=settings.license,
         source=settings.source,
         rejected=decision.sentence if decision is not None and decision.answer == "reject" else "",
+        promote=settings.promote,
+        sign_with=settings.sign_with,
+        run={"folder": run.folder.name, "dataset_sha256": run.fingerprint},
     )
 
 
@@ -575,7 +578,16 @@ _ALL = [
         ("ganaug.publish",),
         _reads_for_publish,
         # Not `require_gain`: whether a refusal is a failure changes nothing of what is left.
-        ("publish.accept", "publish.store", "publish.name", "publish.license", "publish.source", "name"),
+        (
+            "publish.accept",
+            "publish.store",
+            "publish.name",
+            "publish.license",
+            "publish.source",
+            "publish.promote",
+            "publish.sign_with",
+            "name",
+        ),
         review.staleness,
     ),
     Step("report", _report, ("ganaug.report",), _reads_for_report, ("report",)),

@@ -222,7 +222,7 @@ def _makers(run: RunFolder, device: str) -> dict[str, Generator]:
     makers: dict[str, Generator] = {}
     folders = [run.done_path("export", part) for part in parts(run, "export") if part != "classifiers"]
     for folder in folders:  # the base comes first
-        generator = Generator.open(folder, device=device)
+        generator = Generator.open(folder, public_key=False, device=device)
         makers |= dict.fromkeys(generator.class_names, generator)
     return makers
 

@@ -134,7 +134,7 @@ class TrainedGenerator:
             recipe=self.module.spec.network,
             settings={name: self.summary[name] for name in ("recipe", "settings")},
         )
-        return Generator.open(Path(folder))
+        return Generator.open(Path(folder), public_key=False)
 
     @torch.no_grad()
     def _make(self, class_id: int, count: int, seed: int, start: int) -> torch.Tensor:
