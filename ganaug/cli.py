@@ -119,9 +119,9 @@ def run(
     try:
         with Display(console, list(steps.STEPS)) as display, listening(display):
             console.print(Text(f"run folder {folder}", style="dim"))
-            from pipeline.flows import run_balance
+            from pipeline.flows import balance
 
-            run_balance(chosen)
+            balance(chosen)
     except NotPublishedError:
         show_result(RunFolder.open(folder))
         raise

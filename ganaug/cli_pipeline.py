@@ -88,9 +88,12 @@ def refresh(
     stop_at_once_on_ctrl_c()
     try:
         with Display(console, [*steps.STEPS]) as display, listening(display):
-            from pipeline.flows import run_refresh
+            from pipeline.flows import balance, retrain_class
 
-            run_refresh(chosen, asked)
+            if retrain is None:
+                balance(chosen, refresh=True)
+            else:
+                retrain_class(chosen, retrain)
     except NotPublishedError:
         _show_last(folder)
         raise

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ganaug import steps
-from ganaug.config import explain
+from ganaug.config import PipelineConfig, explain
 from ganaug.display import Display
 from ganaug.errors import SettingsError
 from ganaug.progress import listening, to_listener
@@ -42,6 +42,7 @@ EXIT_UNFILLED = 3
 Part = Annotated[str | None, Parameter(help="Only this part of the run's step: a class's name.")]
 Format = Literal["parquet", "webdataset", "npz", "folder"]
 Encoding = Literal["auto", "png", "jpeg", "webp", "raw"]
+Runner = Literal["threads", "processes", "ray", "dask"]
 _AUTO = "auto"
 
 
@@ -63,7 +64,7 @@ def produce(
     shard_images: int | None = None,
     shard: str | None = None,
     parts: int = 1,
-    runner: Literal["threads", "processes", "ray"] | None = None,
+    runner: Runner | None = None,
     seed: int = 0,
     truncation: float = 1.0,
     batch: int | None = None,
@@ -117,7 +118,8 @@ def produce(
         shard_images: Images of a class tried for one shard; nothing: 4096, fewer when they are large.
         shard: Do only the k-th of n parts: 3/16. Any machine, any order; the last one done finishes.
         parts: Cut the work into so many parts; with a screener, copies are looked for within each.
-        runner: Do the parts as a Prefect flow, in threads or processes, or on a Ray cluster.
+        runner: Do the parts as a Prefect flow, in threads or processes, or on a cluster of Ray or Dask, with the
+            other settings of `pipeline`.
         seed: With model, class and index it determines every image.
         truncation: Scale of the latents: below 1 gives more typical, less varied images.
         batch: Images per call of ONNX Runtime; nothing: measured.
@@ -167,7 +169,7 @@ def produce(
         cuda_graph=cuda_graph,
         license=license,
     )
-    _do(production, runner, dry_run=dry_run)
+    _do(production, _places(runner, chosen.pipeline), dry_run=dry_run)
 
 
 def screen(
@@ -270,23 +272,29 @@ def reproduce(
         raise SystemExit(1)
 
 
-def _do(
-    production: Production, runner: Literal["threads", "processes", "ray"] | None, *, dry_run: bool
-) -> None:
+def _do(production: Production, places: PipelineConfig | None, *, dry_run: bool) -> None:
     from ganaug.produce import planned, produce
 
     if dry_run:
         _show_plan(production, planned(production))
         return
-    if runner is None:
-        with Display(console, ["produce"]) as display, listening(display):
+    with Display(console, ["produce"]) as display, listening(display):
+        if places is None:
             result = produce(production, to_listener("produce", ""))
-    else:
-        quiet_prefect()
-        from pipeline.production import run_production
+        else:
+            quiet_prefect()
+            from pipeline.production import run_production
 
-        result = run_production(production, runner)
+            result = run_production(production, places)
     _show(result)
+
+
+def _places(runner: Runner | None, settings: PipelineConfig) -> PipelineConfig | None:
+    """Where the tasks of a flow run; None without a flow."""
+    if runner is None or runner == settings.runner:
+        return settings if runner else None
+    # What is set for a cluster means nothing to another runner.
+    return PipelineConfig(runner=runner, workers=settings.workers, threads=settings.threads)
 
 
 def _show_plan(production: Production, wanted: dict[str, int]) -> None:

@@ -485,11 +485,38 @@ class RefreshConfig(Section):
     """Runs that keep all their files; of earlier ones the report and the records stay."""
 
 
+class Resources(Section):
+    """What one task of a step holds of a cluster."""
+
+    cpus: PositiveFloat = 1.0
+    """Processor cores."""
+    gpus: NonNegativeFloat = 0.0
+    """GPUs; a fraction lets several tasks share one, which must then hold them all in its memory."""
+
+
+CLUSTER_STEPS = ("train", "export", "produce", "screen", "evaluate")
+"""Steps whose tasks a cluster does; the others are short, and done where the command was given."""
+
+
 class PipelineConfig(Section):
     """How Prefect runs the steps."""
 
-    workers: PositiveInt = 1
-    """Tasks that run at the same time; more than 1 pays only with a GPU or many cores."""
+    runner: Literal["threads", "processes", "ray", "dask"] = "threads"
+    """Where tasks run: in threads or processes of this machine, or on a cluster of Ray or Dask, whose
+    nodes must all see the run folder under the same path."""
+    cluster: str | None = None
+    """Address of the cluster: `auto` or `ray://head:10001` (also from RAY_ADDRESS), `tcp://scheduler:8786`;
+    nothing starts one on this machine."""
+    workers: PositiveInt | Literal["auto"] = "auto"
+    """Tasks that run at the same time; `auto`: 1 in threads, one per core in processes, and as many as fit
+    on a cluster. In threads more than 1 pays only with a GPU or many cores."""
+    threads: PositiveInt | None = None
+    """Processor threads that each task computes with; nothing: in threads and processes all cores, on a
+    cluster the task's `cpus`. How sums are shared among threads changes the last bits of what is trained:
+    give a number to get the same models from every runner and machine."""
+    resources: dict[str, Resources] = {}
+    """On a cluster: what a task holds, by step, as `{train: {gpus: 0.5, cpus: 2}}`; nothing is 1 core, and
+    with `device: cuda` 1 GPU for `produce` and `evaluate`, and for `train` one per process."""
     retries: NonNegativeInt = 1
     """Times that a task is tried again when a retry can help (input/output trouble)."""
     mlflow: str | None = None
@@ -498,6 +525,34 @@ class PipelineConfig(Section):
     metrics_file: Path | None = None
     """A file that holds the run's figures in Prometheus' text format, written anew after each step: for
     node_exporter's textfile collector."""
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether tasks may run on other machines."""
+        return self.runner in {"ray", "dask"}
+
+    @field_validator("resources")
+    @classmethod
+    def _steps_are_steps(cls, resources: dict[str, Resources]) -> dict[str, Resources]:
+        for step in resources:
+            if step not in CLUSTER_STEPS:
+                near = difflib.get_close_matches(step, CLUSTER_STEPS, n=1, cutoff=0.7)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise ValueError(
+                    f"has no step {step!r} for a cluster; {hint}steps are {', '.join(CLUSTER_STEPS)}, as "
+                    "{train: {gpus: 0.5}}"
+                )
+        return resources
+
+    @model_validator(mode="after")
+    def _runner_can(self) -> Self:
+        given = [name for name in ("cluster", "resources") if getattr(self, name)]
+        if given and not self.is_cluster:
+            raise ValueError(
+                f"{' and '.join(given)} {'are' if given[1:] else 'is'} for runner ray or dask; in {self.runner} one "
+                "task at a time holds the GPU, and pipeline.workers says how many run"
+            )
+        return self
 
 
 class Config(Section):
@@ -605,6 +660,8 @@ def describe(config: Config) -> str:
 
 def _yaml_field(name: str, value: Any, description: str | None, indent: str) -> list[str]:
     plain = str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    if isinstance(plain, dict):
+        plain = {key: one.model_dump() if isinstance(one, Section) else one for key, one in plain.items()}
     text = yaml.safe_dump({name: plain}, default_flow_style=False, width=1000).strip()
     return [
         f"{indent}# {' '.join((description or '').split())}",

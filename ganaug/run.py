@@ -14,6 +14,7 @@ import hashlib
 import json
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -34,6 +35,9 @@ RUN_FILE = "run.json"
 CONFIG_FILE = "config.yaml"
 STEP_FILE = "step.json"
 KEY_FILE = "key"
+LOCKS = ".locks"
+PATIENCE_S = 600.0
+"""How long a part waits for another process that writes it; a dead node's lock ends with its lease."""
 
 StepFunction = Callable[["Job"], dict[str, Any]]
 
@@ -82,6 +86,7 @@ class StepRecord:
     summary: dict[str, Any]
     inputs: dict[str, str] = field(default_factory=dict)
     ganaug: str = ""
+    node: str = ""
 
     @property
     def digest(self) -> str:
@@ -196,21 +201,33 @@ class RunFolder:
             lock.release()
 
 
-def perform(run: RunFolder, step: Step, part: str = "", progress: Progress = silent) -> Outcome:
+def perform(
+    run: RunFolder, step: Step, part: str = "", progress: Progress = silent, *, node: str = ""
+) -> Outcome:
     """Do one step, or one part of it, unless it is done with the same settings, inputs and code.
+
+    Args:
+        run: The run.
+        step: The step.
+        part: Its part, empty for a step that is done whole.
+        progress: Told of the images done.
+        node: Name of the machine that does it, for the record.
 
     Raises:
         MissingStepError: A step that it reads from is not done.
-        OutputError: The disk is full or the folder cannot be written.
+        OutputError: The disk is full or the folder cannot be written; or another process is at this
+            part and does not end.
     """
     inputs = _inputs(run, step, part)
     key = _key(run, step, part, inputs)
     final = run.path(step.name, part)
-    done = _read_record(final)
-    if done is not None and done.key == key and _is_intact(final, done):
+    if (done := _if_done(final, key)) is not None:
         return Outcome(final, done, was_done=True)
     partial = final.with_name(final.name + ".partial")
-    with writing(final):
+    with writing(final), _alone(run, step.name, part):
+        # Whoever was waited for may have done it.
+        if (done := _if_done(final, key)) is not None:
+            return Outcome(final, done, was_done=True)
         finished = _read_record(partial)
         if finished is None or finished.key != key:
             _prepare(partial, key)
@@ -227,6 +244,7 @@ def perform(run: RunFolder, step: Step, part: str = "", progress: Progress = sil
                 summary=summary,
                 inputs=inputs,
                 ganaug=ganaug.__version__,
+                node=node,
             )
             write_atomically(partial / STEP_FILE, json.dumps(asdict(finished), indent=2, ensure_ascii=False))
         _put_in_place(partial, final)
@@ -284,6 +302,10 @@ _CHANGES_NO_RESULT = {"ganaug", "ganaug.config", "ganaug.errors", "ganaug.notebo
 """Settings count by value; the rest are the package's face, messages and what a notebook shows."""
 
 
+_PARSING = threading.Lock()
+"""Python's parser keeps one count of its depth for all threads, and fails where it is wrong (3.11)."""
+
+
 @cache
 def code_hash(module: str) -> str:
     """Hash of a ganaug module's source and of all ganaug modules that it imports."""
@@ -301,7 +323,9 @@ def code_hash(module: str) -> str:
             for other in sorted(path.iterdir()):
                 if other.suffix in {".j2", ".css"}:
                     sources[f"{name}/{other.name}"] = other.read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(source)):
+        with _PARSING:
+            tree = ast.parse(source)
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 pending += [alias.name for alias in node.names if alias.name.startswith("ganaug")]
             elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ganaug"):
@@ -347,6 +371,30 @@ def _setting(tree: Any, name: str) -> Any:
     for part in name.split("."):
         tree = tree[part]
     return tree
+
+
+def _if_done(final: Path, key: str) -> StepRecord | None:
+    done = _read_record(final)
+    return done if done is not None and done.key == key and _is_intact(final, done) else None
+
+
+@contextlib.contextmanager
+def _alone(run: RunFolder, step: str, part: str) -> Iterator[None]:
+    """Let one process at a time write a part: a task that a cluster took for lost may still be at it."""
+    locks = run.folder / LOCKS
+    locks.mkdir(exist_ok=True)
+    lock = FileLock(locks / f"{step}-{part or 'whole'}", timeout=PATIENCE_S, poll_interval=0.5)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(
+            f"another process has been writing {run.path(step, part)} for {PATIENCE_S:.0f} s. End it, or wait, "
+            "and give the same command again."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _prepare(partial: Path, key: str) -> None:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from ganaug import refresh, review
 from ganaug.config import Config
-from ganaug.dataset import Images, LabelledImages
+from ganaug.dataset import ClassIds, Images, LabelledImages
 from ganaug.errors import ModelError, RunFolderError, TooManyUnreadableError
 from ganaug.plan import BalancePlan, ClassPlan
 from ganaug.progress import Progress, in_parts, silent
@@ -121,6 +121,13 @@ def load_plan(run: RunFolder) -> BalancePlan:
 def load_training(run: RunFolder) -> LabelledImages:
     """The real training images of a run."""
     return LabelledImages.load(run.done_path("split")).part("train")
+
+
+def training_counts(run: RunFolder) -> tuple[ClassIds, tuple[str, ...]]:
+    """(K,) real training images per class and the K class names, without reading an image."""
+    split = LabelledImages.load(run.done_path("split"))
+    trained = split.class_ids[split.index["split"].to_numpy() == "train"]
+    return np.bincount(trained, minlength=len(split.class_names)).astype(np.int64), split.class_names
 
 
 def run_model(run: RunFolder) -> Path:
@@ -228,9 +235,9 @@ def _write_unreadable(unreadable: Sequence[Any], path: Path) -> None:
 def _plan(job: Job) -> dict[str, Any]:
     from ganaug.plan import make_plan
 
-    train = load_training(job.run)
+    counts, class_names = training_counts(job.run)
     config = job.run.config
-    plan = make_plan(train.counts(), train.class_names, config.plan, scope=config.train.chosen_scope)
+    plan = make_plan(counts, class_names, config.plan, scope=config.train.chosen_scope)
     plan.save(job.out)
     return {
         "target": plan.target,
@@ -290,14 +297,14 @@ def _export(job: Job) -> dict[str, Any]:
     if job.part == "classifiers":
         export.export_classifiers(model, job.out, run.config.export)
         return {}
-    train = load_training(run)
+    counts, class_names = training_counts(run)
     card = export.export_generator(
         model,
         job.out,
         run.config.export,
-        class_names=train.class_names,
+        class_names=class_names,
         dataset_sha256=run.fingerprint,
-        trained_on=dict(zip(train.class_names, train.counts().tolist(), strict=True)),
+        trained_on=dict(zip(class_names, counts.tolist(), strict=True)),
     )
     return {"graphs": [graph.file for graph in card.graphs], "bytes": sum(g.bytes for g in card.graphs)}
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from prefect import flow, get_client, runtime
 from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from ganaug import review, series
 from ganaug.config import Config
@@ -23,21 +22,16 @@ from ganaug.run import RunFolder
 from ganaug.screen import SCREENER
 from ganaug.steps import decide_refresh, open_run, parts, run_name
 from pipeline import artifacts
-from pipeline.events import RUN_DONE, emit_run
+from pipeline.events import RUN_DONE, emit_run, emit_step
 from pipeline.reviewing import wait_for_review
+from pipeline.runners import ON_GPU, Runners, running
+from pipeline.submission import Part, Submission
 from pipeline.tasks import GPU_LIMIT, TASKS
 from pipeline.tracking import track
 
 REPORT_FILE = "report.html"
 
 _QUEUED_S = 24 * 3600.0
-
-Future = PrefectFuture[dict[str, Any]]
-
-
-def _threads(workers: int) -> TaskRunner[PrefectFuture[Any]]:
-    # The decorator is typed for runners of plain futures, which this one's are.
-    return cast("TaskRunner[PrefectFuture[Any]]", ThreadPoolTaskRunner(max_workers=workers))
 
 
 def _run_name() -> str:
@@ -50,8 +44,7 @@ def _run_name() -> str:
     return f"{'refresh' if given.get('refresh') else 'balance'} {name}"
 
 
-# One task at a time: classes share one GPU or the same cores, so more pays only where there are many.
-@flow(name="balance", flow_run_name=_run_name, task_runner=_threads(1))
+@flow(name="balance", flow_run_name=_run_name)
 def balance(config: Config, refresh: bool = False) -> dict[str, Any]:
     """Balance a dataset: from real images to a verdict, a published model and a report.
 
@@ -70,13 +63,13 @@ def balance(config: Config, refresh: bool = False) -> dict[str, Any]:
     if refresh:
         return _refreshed(config, ())
     run = open_run(config)
-    with run.locked():
-        steps = _Balance(run)
+    with run.locked(), running(config) as runners:
+        steps = _Balance(run, runners)
         steps.look()
         return _checked(steps.rest(), config)
 
 
-@flow(name="retrain-class", flow_run_name=_run_name, task_runner=_threads(1))
+@flow(name="retrain-class", flow_run_name=_run_name)
 def retrain_class(config: Config, class_name: str) -> dict[str, Any]:
     """Train one class's GAN on from its last weights, and do all that follows from it.
 
@@ -94,60 +87,47 @@ def retrain_class(config: Config, class_name: str) -> dict[str, Any]:
     return _refreshed(config, (class_name,))
 
 
-def run_balance(config: Config) -> dict[str, Any]:
-    """Run `balance` here and now, with the embedded server unless one is configured."""
-    result: dict[str, Any] = balance.with_options(task_runner=_threads(config.pipeline.workers))(config)
-    return result
-
-
-def run_refresh(config: Config, asked: Sequence[str] = ()) -> dict[str, Any]:
-    """Run `balance` on a series, or `retrain_class` where a class is asked for, here and now."""
-    runner = _threads(config.pipeline.workers)
-    result: dict[str, Any] = (
-        retrain_class.with_options(task_runner=runner)(config, asked[0])
-        if asked
-        else balance.with_options(task_runner=runner)(config, refresh=True)
-    )
-    return result
-
-
 def _refreshed(config: Config, asked: tuple[str, ...]) -> dict[str, Any]:
     """Do what a series has to do, if there is anything."""
     # On a server runs are queued; a worker's death may leave one at work that has been begun again.
     with series.locked(config, wait_s=_QUEUED_S if runtime.deployment.id else 0):
         begun = series.begin(config, asked)
         get_run_logger().info(begun.reason)
-        steps: _Balance | None = None
-        if begun.run is not None and not begun.is_done:
-            steps, decision = _looked_at(begun.run)
-            if decision.kind == "nothing" and (instead := series.drop_unchanged(config, begun.run)):
+        if begun.is_done:
+            return _unchanged(begun, config)
+        with running(config) as runners:
+            steps, decision = _looked_at(begun, runners)
+            if decision.kind == "nothing" and (instead := series.drop_unchanged(config, steps.run)):
                 begun = instead
                 get_run_logger().info(begun.reason)
-                steps = None if begun.is_done or begun.run is None else _looked_at(begun.run)[0]
-        assert begun.run is not None
-        if steps is None:
-            _write_metrics(begun.run.folder, config)
-            return {**_told(begun.run), "changed": False, "reason": begun.reason}
-        with begun.run.locked():
-            result = steps.rest()
-        series.end(begun.run, config, result)
-        decision = decide_refresh(begun.run)
+                if begun.is_done:
+                    return _unchanged(begun, config)
+                steps, decision = _looked_at(begun, runners)
+            with steps.run.locked():
+                result = steps.rest()
+        series.end(steps.run, config, result)
         return _checked({**result, "changed": True, "reason": decision.reason}, config)
 
 
-def _looked_at(run: RunFolder) -> tuple[_Balance, Decision]:
-    steps = _Balance(run)
-    with run.locked():
+def _looked_at(begun: series.Begun, runners: Runners) -> tuple[_Balance, Decision]:
+    assert begun.run is not None
+    steps = _Balance(begun.run, runners)
+    with begun.run.locked():
         steps.look()
-        return steps, decide_refresh(run)
+        return steps, decide_refresh(begun.run)
 
 
-def _told(run: RunFolder) -> dict[str, Any]:
-    """What a finished run has told."""
+def _unchanged(begun: series.Begun, config: Config) -> dict[str, Any]:
+    """What the last run has told, where there is nothing to do."""
+    run = begun.run
+    assert run is not None
+    _write_metrics(run.folder, config)
     records = {step: run.record(step) for step in ("evaluate", "publish")}
     return {
         **{step: {} if record is None else record.summary for step, record in records.items()},
         "report": str(run.path("report") / REPORT_FILE),
+        "changed": False,
+        "reason": begun.reason,
     }
 
 
@@ -160,22 +140,25 @@ def _checked(result: dict[str, Any], config: Config) -> dict[str, Any]:
 class _Balance:
     """The order of the tasks; every method is a line of the pipeline."""
 
-    def __init__(self, run: RunFolder) -> None:
-        self._run = run
+    def __init__(self, run: RunFolder, runners: Runners) -> None:
+        self.run, self._runners = run, runners
         self._bar = artifacts.Bar(run)
-        self._on_gpu = _uses_gpu(run.config)
-        if self._on_gpu:
+        settings = run.config.pipeline
+        self._submission = Submission(None if settings.workers == "auto" else settings.workers)
+        # On a cluster each task holds GPUs of its own, as the settings say.
+        self._shares_gpu = not settings.is_cluster and _uses_gpu(run.config)
+        if self._shares_gpu:
             _ensure_limit()
 
     def look(self) -> None:
         """Read the images and plan."""
         self._whole("split")
-        artifacts.plan_table(self._run, self._whole("plan"))
-        self._bar.expect(sum(len(parts(self._run, step)) for step in TASKS))
+        artifacts.plan_table(self.run, self._whole("plan"))
+        self._bar.expect(sum(len(parts(self.run, step)) for step in TASKS))
 
     def rest(self) -> dict[str, Any]:
         """Train, and all that follows."""
-        trained: dict[str, Future] = {}
+        trained: dict[str, Part] = {}
         for part in self._parts("train"):
             # The GANs are examined with the classifiers, and a class's goes on from the base.
             needs = [trained[one] for one in ("classifiers", "base") if one in trained]
@@ -185,24 +168,24 @@ class _Balance:
             part: self._submit("produce", part, [exported[part if part in exported else "base"]])
             for part in self._parts("produce")
         }
-        screened: dict[str, Future] = {}
+        screened: dict[str, Part] = {}
         for part in self._parts("screen"):
             # The classes are screened by what the screener measured.
             needs = [produced[part], screened[SCREENER]] if part in produced else [exported["classifiers"]]
             screened[part] = self._submit("screen", part, needs)
         for future in [*trained.values(), *exported.values(), *produced.values(), *screened.values()]:
             self._done(future)
-        artifacts.sample_sheet(self._run)
-        if screened and review.is_required(self._run):
-            get_run_logger().info(wait_for_review(self._run).sentence)
+        artifacts.sample_sheet(self.run)
+        if screened and review.is_required(self.run):
+            get_run_logger().info(wait_for_review(self.run).sentence)
         self._whole("assemble")
         verdict, published, report = (self._whole(step) for step in ("evaluate", "publish", "report"))
-        artifacts.verdict(self._run, verdict, published)
+        artifacts.verdict(self.run, verdict, published)
         where = Path(report["folder"]) / REPORT_FILE
-        artifacts.report_link(self._run, where)
+        artifacts.report_link(self.run, where)
         emit_run(
             RUN_DONE,
-            self._run,
+            self.run,
             verdict=verdict["verdict"],
             sentence=verdict["sentence"],
             published=published["published"],
@@ -216,10 +199,10 @@ class _Balance:
         }
 
     def _track(self) -> None:
-        if self._run.config.pipeline.mlflow is None:
+        if self.run.config.pipeline.mlflow is None:
             return
         try:
-            track(self._run)
+            track(self.run)
         except PipelineError as error:
             # The results are all there: a server that is down takes none away.
             get_run_logger().warning(str(error))
@@ -229,23 +212,38 @@ class _Balance:
         self._parts(step)
         return self._done(self._submit(step, ""))
 
-    def _done(self, future: Future) -> dict[str, Any]:
+    def _done(self, future: Part) -> dict[str, Any]:
         """Wait for a part, and tell how far the run is."""
-        result = future.result()
+        result: dict[str, Any] = future.result()
         self._bar.step()
-        _write_metrics(self._run.folder, self._run.config)
+        _write_metrics(self.run.folder, self.run.config)
         return result
 
     def _parts(self, step: str) -> tuple[str, ...]:
-        names = parts(self._run, step)
+        names = parts(self.run, step)
         listener().planned(step, len(names))
         return names
 
-    def _submit(self, step: str, part: str, after: Iterable[Future] = ()) -> Future:
-        ready = TASKS[step].with_options(retries=self._run.config.pipeline.retries)
-        return ready.submit(
-            self._run.folder, part, self._on_gpu, run_name(self._run.config), wait_for=list(after)
-        )
+    def _submit(self, step: str, part: str, after: Iterable[Part] = ()) -> Part:
+        """Have a part done when those before it are, where the settings say."""
+        ready = TASKS[step].with_options(retries=self.run.config.pipeline.retries)
+        parameters = {
+            "run_dir": self.run.folder.resolve(),
+            "part": part,
+            "dataset": run_name(self.run.config),
+            "on_gpu": self._shares_gpu and step in ON_GPU,
+            "threads": self._runners.threads(step),
+        }
+
+        def submit(before: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
+            return self._runners.submit(step, ready, parameters, before)
+
+        def tell(done: dict[str, Any]) -> None:
+            task = done["task"]
+            listener().finished(step, part, seconds=task["seconds"], was_done=task["was_done"])
+            emit_step(self.run, step, part, **task)
+
+        return self._submission.ask(submit, after, tell)
 
 
 def _write_metrics(run_dir: Path, config: Config) -> None:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
-from prefect import flow, get_client, runtime, task, unmapped
+from prefect import flow, runtime, task
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from ganaug.config import Config, PipelineConfig
 from ganaug.errors import SettingsError
 from ganaug.produce import Production, Result, account, produce
 from ganaug.produce.calibrate import cores
-
-Runner = Literal["threads", "processes", "ray"]
+from ganaug.progress import listener
+from pipeline.runners import Runners, at_once, running, threads_of
+from pipeline.submission import Part, Submission
 
 
 @task(task_run_name="produce part {part}", retries=2, retry_delay_seconds=5, persist_result=False)
-def produce_part(part: int, config: Production) -> int:
-    """Do one part, wherever the runner puts it; the last one done finishes. Returns the images made."""
-    return produce(config.model_copy(update={"part": part})).made
+def produce_part(part: int, config: Production) -> tuple[int, float]:
+    """Do one part, wherever the runner puts it; the last one done finishes.
+
+    Returns:
+        Images made, and the seconds that it took.
+    """
+    result = produce(config.model_copy(update={"part": part}))
+    return result.made, result.seconds
 
 
 def _run_name() -> str:
@@ -35,55 +38,53 @@ def _run_name() -> str:
 
 
 @flow(name="produce", flow_run_name=_run_name)
-def production(config: Production) -> int:
+def production(config: Production, settings: PipelineConfig | None = None) -> int:
     """Make the images that the settings ask for, part by part.
 
     Args:
-        config: The settings; `parts` says how many tasks there are.
+        config: What to make; `parts` says how many tasks there are.
+        settings: Where they run; None: one after the other in this process.
 
     Returns:
         How many images were made; those of an earlier run that was killed do not count.
     """
-    with _sharing_the_server():
-        futures = produce_part.map(range(1, config.parts + 1), unmapped(config))
-        return sum(int(future.result()) for future in futures)
+    settings = settings or PipelineConfig()
+    submission = Submission(None if settings.workers == "auto" else settings.workers)
+    listener().planned("produce", config.parts)
+    with running(Config(device=config.device, pipeline=settings), ["produce"]) as runners:
+        parts = [_ask(submission, runners, part, config) for part in range(1, config.parts + 1)]
+        return sum(int(part.result()[0]) for part in parts)
 
 
-@contextlib.contextmanager
-def _sharing_the_server() -> Iterator[None]:
-    """Let processes that begin in the block report to this one's server, not to one of their own each."""
-    before = os.environ.get("PREFECT_API_URL")
-    with get_client(sync_client=True) as client:
-        os.environ["PREFECT_API_URL"] = str(client.api_url)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PREFECT_API_URL"]
-        else:
-            os.environ["PREFECT_API_URL"] = before
+def _ask(submission: Submission, runners: Runners, part: int, config: Production) -> Part:
+    def submit(before: list[PrefectFuture[Any]]) -> PrefectFuture[Any]:
+        return runners.submit("produce", produce_part, {"part": part, "config": config}, before)
+
+    def tell(done: tuple[int, float]) -> None:
+        listener().finished("produce", f"part {part}", seconds=done[1], was_done=done[0] == 0)
+
+    return submission.ask(submit, tell=tell)
 
 
-def run_production(config: Production, runner: Runner, tasks: int | None = None) -> Result:
+def run_production(config: Production, settings: PipelineConfig) -> Result:
     """Run the `produce` flow here and now.
 
     Args:
-        config: The settings.
-        runner: Where the tasks run. The parts, and so the files, are the same in each.
-        tasks: Parts at a time; None: one per core with `processes`, one with `threads`.
+        config: What to make.
+        settings: Where the tasks run. The parts, and so the files, are the same everywhere.
 
     Raises:
-        SettingsError: Settings that leave nothing to share out.
+        SettingsError: Settings that leave nothing to share out, or that the cluster cannot meet.
     """
     started = time.monotonic()
     if config.part:
         raise SettingsError(["--shard k/n does one part here; with --runner give --parts n alone"])
-    at_once = tasks or (1 if runner == "threads" else min(cores(), config.parts))
-    if runner != "threads" and config.workers == "auto":
+    if settings.runner != "threads" and config.workers == "auto":
         # Each task would take all cores for itself.
-        config = config.model_copy(update={"workers": max(1, cores() // at_once), "threads": 1})
-    config = _with_absolute_paths(config)
-    made = production.with_options(task_runner=_runner(runner, at_once))(config)
+        side_by_side = min(at_once(settings), config.parts)
+        own = threads_of(settings, "produce") or max(1, cores() // side_by_side)
+        config = config.model_copy(update={"workers": own, "threads": 1})
+    made = production(_with_absolute_paths(config), settings)
     return replace(account(config), made=made, seconds=time.monotonic() - started)
 
 
@@ -96,12 +97,3 @@ def _with_absolute_paths(config: Production) -> Production:
         if value and "://" not in str(value) and (name == "out" or Path(value).exists())
     }
     return config.model_copy(update=found)
-
-
-def _runner(name: Runner, tasks: int) -> TaskRunner[PrefectFuture[Any]]:
-    if name == "ray":
-        from prefect_ray import RayTaskRunner
-
-        return cast("TaskRunner[PrefectFuture[Any]]", RayTaskRunner(address=os.environ.get("RAY_ADDRESS")))
-    kind = ProcessPoolTaskRunner if name == "processes" else ThreadPoolTaskRunner
-    return cast("TaskRunner[PrefectFuture[Any]]", kind(max_workers=tasks))

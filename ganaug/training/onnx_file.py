@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from torch import nn
 
 import ganaug
 from ganaug.errors import MissingExtraError, ModelError
+
+_tracing = Lock()
+"""Tracing changes torch's modules for the whole process: two exports at once, in threads, fail."""
 
 
 def to_onnx(
@@ -48,7 +52,7 @@ def to_onnx(
         raise MissingExtraError("export to ONNX", "train") from error
     inputs = tuple(torch.from_numpy(values[:4]) for values in feed.values())
     axes = tuple({0: torch.export.Dim("N", min=1)} for _ in inputs)
-    with _quiet():
+    with _tracing, _quiet():
         try:
             program = torch.export.export(graph, inputs, dynamic_shapes=axes, strict=False)
         except RuntimeError:
