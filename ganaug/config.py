@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -633,7 +634,8 @@ def load(
     problems: list[str] = []
     for key, value in {**(overrides or {}), **({"data.path": str(data)} if data is not None else {})}.items():
         _plant(tree, key, value, problems)
-    if (tree.get("data") or {}).get("path") is None:
+    data_section = tree.get("data") or {}
+    if isinstance(data_section, Mapping) and data_section.get("path") is None:
         tree = _merge(BUNDLED_DIGITS, tree)
     try:
         config = Config.model_validate(tree)
@@ -674,7 +676,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise PathNotFoundError(path, "settings file")
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # YAML's own dates and numbers end in ValueError where there is no such day, or too many digits.
         raise SettingsError([f"{path} is not a YAML file: {error}"]) from error
     if not isinstance(tree, dict):
         raise SettingsError([f"{path} holds a {type(tree).__name__}; a table of settings was expected"])
@@ -693,7 +696,7 @@ def _plant(tree: dict[str, Any], key: str, value: Any, problems: list[str]) -> N
             return
     try:
         tree[path[-1]] = yaml.safe_load(value) if isinstance(value, str) else value
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         tree[path[-1]] = value
 
 
@@ -714,6 +717,11 @@ def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
         if message not in messages:
             messages.append(message)
     return [f"{field}: {', or '.join(messages)}" for field, messages in wrong.items()]
+
+
+# Aliases of YAML make a few lines into gigabytes, once they are written out.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother = 3, 20, 20, 500, 500
 
 
 def _explain_one(problem: Any, root: type[BaseModel]) -> tuple[str, str]:
@@ -737,4 +745,4 @@ def _explain_one(problem: Any, root: type[BaseModel]) -> tuple[str, str]:
         return name, f"no such setting; {hint}"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     # Of fields that do not fit together the message says all; the input would be every setting.
-    return (name, f"{problem['input']!r} {message}") if name else ("together", message)
+    return (name, f"{_SHORT.repr(problem['input'])} {message}") if name else ("together", message)

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ganaug.errors import DatasetError
+
 Images = npt.NDArray[np.uint8]
 ClassIds = npt.NDArray[np.int64]
 
@@ -70,7 +72,24 @@ class LabelledImages:
 
     @classmethod
     def load(cls, folder: Path) -> LabelledImages:
-        """Map a saved dataset from disk."""
-        names = json.loads((folder / DATASET_FILE).read_text())["class_names"]
-        images = np.load(folder / IMAGES_FILE, mmap_mode="r", allow_pickle=False)
-        return cls(images, pd.read_parquet(folder / INDEX_FILE), tuple(names))
+        """Map a saved dataset from disk.
+
+        Raises:
+            DatasetError: A file is missing or damaged, or they do not belong together.
+        """
+        try:
+            names = json.loads((folder / DATASET_FILE).read_text(encoding="utf-8"))["class_names"]
+            images = np.load(folder / IMAGES_FILE, mmap_mode="r", allow_pickle=False)
+            data = cls(images, pd.read_parquet(folder / INDEX_FILE), tuple(map(str, names)))
+            fits = len(data.index) == len(images) and images.dtype == np.uint8 and images.ndim == 4
+        except Exception as error:
+            # numpy, json and Arrow raise whatever they stumble over.
+            raise DatasetError(
+                f"{folder} holds no dataset that can be read ({error}); make it again in a new run folder"
+            ) from error
+        if not fits:
+            raise DatasetError(
+                f"{folder} has {len(data.index)} rows in {INDEX_FILE} and {images.dtype} {images.shape} in "
+                f"{IMAGES_FILE}, which do not belong together; make it again in a new run folder"
+            )
+        return data

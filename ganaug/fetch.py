@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ganaug.card import CARD_FILE, MAX_CARD_BYTES, ModelCard, read_graph
+from ganaug.card import CARD_FILE, MAX_CARD_BYTES, ModelCard, card_sha256, read_graph
 from ganaug.errors import GanaugError, MissingExtraError, ModelError
+from ganaug.places import without_secrets
 
 CACHE = "GANAUG_CACHE"
 """Environment variable: the folder of what was fetched."""
@@ -49,15 +50,16 @@ class Source:
     """
 
     def __init__(self, address: str) -> None:
-        self.address = address.rstrip("/")
+        self.address = without_secrets(address.rstrip("/"))
         try:
             import fsspec
 
-            self._files, root = fsspec.core.url_to_fs(self.address)
+            self._files, root = fsspec.core.url_to_fs(address.rstrip("/"))
         except ImportError as error:
-            raise MissingExtraError(f"a model at {address} ({error})", "remote") from error
+            raise MissingExtraError(f"a model at {self.address} ({error})", "remote") from error
         except (ValueError, OSError) as error:
-            raise ModelError(f"cannot use the address {address}: {error}") from error
+            reason = without_secrets(str(error))
+            raise ModelError(f"cannot use the address {self.address}: {reason}") from error
         self._root = root.rstrip("/")
 
     def read(self, name: str, most: int) -> bytes | None:
@@ -96,7 +98,7 @@ class Source:
             raise
         except Exception as error:
             # File systems raise classes of their own libraries, which share no base but this one.
-            reason = str(error) or type(error).__name__
+            reason = without_secrets(str(error)) or type(error).__name__
             raise ModelError(
                 f"cannot read the model at {self.address}: {reason}. Check the address, the connection and what "
                 "the environment says of who you are."
@@ -123,11 +125,11 @@ def fetch(address: str, sha256: str | None = None) -> Path:
     content = source.read(CARD_FILE, MAX_CARD_BYTES + 1)
     if content is None:
         raise ModelError(
-            f"there is no model at {address}: it has no {CARD_FILE}. Give the address of a model folder, or of a "
+            f"there is no model at {source.address}: it has no {CARD_FILE}. Give the address of a model folder, or of a "
             "model in a store, with @3 behind it for version 3."
         )
     digest = hashlib.sha256(content).hexdigest()
-    check_card(digest, sha256, address)
+    check_card(digest, sha256, source.address)
     home = cache_folder() / _MODELS / digest
     if not _is_whole(home):
         _bring(source, content, home)
@@ -154,9 +156,12 @@ def check_card(found: str, wanted: str | None, model: str) -> None:
 
 
 def _is_whole(home: Path) -> bool:
-    """Whether a model is here, but for a change that only its hashes show, which are checked when it is opened."""
+    """Whether a model is here, but for a change of a graph that only its hash shows, which is checked when it is opened."""
     try:
-        return all((home / graph.file).stat().st_size == graph.bytes for graph in ModelCard.load(home).graphs)
+        # Others may be able to write here: the folder's name is the hash that was asked for.
+        is_asked = card_sha256(home) == home.name
+        graphs = ModelCard.load(home).graphs
+        return is_asked and all((home / graph.file).stat().st_size == graph.bytes for graph in graphs)
     except (ModelError, OSError):
         return False
 

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -90,14 +91,28 @@ def open_place(address: Path | str) -> Place:
     try:
         import fsspec
     except ImportError as error:
-        raise MissingExtraError(f"writing to {text}", "remote") from error
+        raise MissingExtraError(f"writing to {without_secrets(text)}", "remote") from error
     try:
         files, root = fsspec.core.url_to_fs(text)
     except ImportError as error:
-        raise MissingExtraError(f"writing to {text} ({error})", "remote") from error
+        raise MissingExtraError(f"writing to {without_secrets(text)} ({error})", "remote") from error
     except (ValueError, OSError) as error:
-        raise OutputError(f"cannot use the address {text}: {error}") from error
-    return RemotePlace(text.rstrip("/"), files, root.rstrip("/"))
+        raise OutputError(without_secrets(f"cannot use the address {text}: {error}")) from error
+    return RemotePlace(without_secrets(text.rstrip("/")), files, root.rstrip("/"))
+
+
+def without_secrets(text: str) -> str:
+    """A text whose addresses keep to themselves what would let others in: user, password and query.
+
+    >>> without_secrets("cannot read s3://key:secret@bucket/cats?X-Amz-Signature=ab now")
+    'cannot read s3://***@bucket/cats?*** now'
+    """
+    return _ADDRESS.sub(
+        lambda found: found[1] + ("***@" if found[2] else "") + found[3] + ("?***" if found[4] else ""), text
+    )
+
+
+_ADDRESS = re.compile(r"""(\w://)([^/\s"'?]*@)?([^\s"'?]*)(\?[^\s"']*)?""")
 
 
 def sha256_of(chunks: Iterable[Buffer]) -> str:
@@ -106,6 +121,24 @@ def sha256_of(chunks: Iterable[Buffer]) -> str:
     for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def inside(name: str) -> str:
+    """A name that stays in its place: names stand in manifests, which somebody else may have written.
+
+    Raises:
+        OutputError: It is absolute, or climbs out by `..`.
+
+    >>> inside("data/cat-00000.npz")
+    'data/cat-00000.npz'
+    """
+    plain = name.replace("\\", "/")
+    if plain.startswith("/") or plain[1:2] == ":" or ".." in plain.split("/") or "\0" in plain:
+        raise OutputError(
+            f"the file {name!r} does not lie in the folder that names it: somebody changed that folder. Choose "
+            "another, or delete it."
+        )
+    return name
 
 
 class LocalPlace:
@@ -122,7 +155,7 @@ class LocalPlace:
 
     def write(self, name: str, chunks: Sequence[Buffer]) -> None:
         """Write beside and rename."""
-        path = self.folder / name
+        path = self._at(name)
         # Of its own: two that do different parts may write the same description at once.
         beside = path.with_name(f"{path.name}{self._own}{PART}")
         with _refusals(self.address):
@@ -142,13 +175,13 @@ class LocalPlace:
 
     def read(self, name: str) -> bytes:
         """The content of a file."""
-        return (self.folder / name).read_bytes()
+        return self._at(name).read_bytes()
 
     def sha256(self, names: Sequence[str]) -> tuple[int, str | None]:
         """Size and hash of files."""
         digest, size = hashlib.sha256(), 0
         for name in names:
-            with (self.folder / name).open("rb") as file:
+            with self._at(name).open("rb") as file:
                 while block := file.read(_BLOCK):
                     digest.update(block)
                     size += len(block)
@@ -171,7 +204,7 @@ class LocalPlace:
     def remove(self, name: str) -> None:
         """Remove a file."""
         with _refusals(self.address):
-            (self.folder / name).unlink(missing_ok=True)
+            self._at(name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def claimed(self, *parts: str) -> Iterator[None]:
@@ -187,6 +220,9 @@ class LocalPlace:
                         raise _busy(self.address, part) from error
             self._own = f".{parts[0]}" if parts else ""
             yield
+
+    def _at(self, name: str) -> Path:
+        return self.folder / inside(name)
 
     def _opened(self, path: Path) -> Any:
         try:
@@ -204,23 +240,23 @@ class RemotePlace:
 
     @property
     def address(self) -> str:
-        """Its address."""
+        """Its address, without secrets."""
         return self._address
 
     def write(self, name: str, chunks: Sequence[Buffer]) -> None:
         """Put the whole content in one request."""
         with _refusals(self._address):
-            self._files.pipe_file(f"{self._root}/{name}", b"".join(chunks))
+            self._files.pipe_file(self._at(name), b"".join(chunks))
 
     def read(self, name: str) -> bytes:
         """The content of a file."""
         self._files.invalidate_cache()
-        content: bytes = self._files.cat_file(f"{self._root}/{name}")
+        content: bytes = self._files.cat_file(self._at(name))
         return content
 
     def sha256(self, names: Sequence[str]) -> tuple[int, str | None]:
         """Size of files; their hash would cost a download, and a put is whole or not there."""
-        return sum(int(self._files.info(f"{self._root}/{name}")["size"]) for name in names), None
+        return sum(int(self._files.info(self._at(name))["size"]) for name in names), None
 
     def names(self, folder: str) -> list[str]:
         """Names of the files right in a folder, as they are now."""
@@ -231,6 +267,9 @@ class RemotePlace:
     def holds(self, folder: str) -> bool:
         """Whether there is anything in a folder."""
         return bool(self._list(folder))
+
+    def _at(self, name: str) -> str:
+        return f"{self._root}/{inside(name)}"
 
     def _list(self, folder: str) -> list[Any]:
         self._files.invalidate_cache()
@@ -244,7 +283,7 @@ class RemotePlace:
     def remove(self, name: str) -> None:
         """Remove a file."""
         with _refusals(self._address), contextlib.suppress(FileNotFoundError):
-            self._files.rm_file(f"{self._root}/{name}")
+            self._files.rm_file(self._at(name))
 
     @contextlib.contextmanager
     def claimed(self, *parts: str) -> Iterator[None]:
@@ -341,7 +380,7 @@ def _refusals(address: str) -> Iterator[None]:
             "ganaug",
         }:
             raise
-        reason = getattr(error, "strerror", None) or error
+        reason = without_secrets(str(getattr(error, "strerror", None) or error))
         raise OutputError(
             f"cannot write to {address}: {reason}. What is finished is kept: free the space, or mend the "
             "permissions or the connection, and give the same command again."

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from ganaug.config import PlanConfig
-from ganaug.errors import SettingsError
+from ganaug.errors import RunFolderError, SettingsError
 
 if TYPE_CHECKING:
     # Not at run time: it brings pandas, which making images does without.
@@ -72,9 +73,17 @@ class BalancePlan:
 
     @classmethod
     def load(cls, folder: Path) -> BalancePlan:
-        """Read `plan.json`."""
-        tree = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
-        return cls(tree["target"], tuple(ClassPlan(**row) for row in tree["classes"]))
+        """Read `plan.json`.
+
+        Raises:
+            RunFolderError: It is missing or damaged.
+        """
+        try:
+            return TypeAdapter(cls).validate_json((folder / PLAN_FILE).read_bytes(), strict=True)
+        except (OSError, ValueError) as error:
+            raise RunFolderError(
+                f"{folder / PLAN_FILE} cannot be read ({error}); delete the folder {folder} and give the command again"
+            ) from error
 
 
 def make_plan(

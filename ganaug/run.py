@@ -22,11 +22,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 import ganaug
-from ganaug.config import Config, describe
+from ganaug.config import Config, describe, load
 from ganaug.errors import GanaugError, MissingStepError, OutputError, RunFolderError
 from ganaug.progress import Progress, silent
 
@@ -94,6 +94,9 @@ class StepRecord:
         return _sha256_json({name: output["sha256"] for name, output in self.outputs.items()})
 
 
+_RECORD = TypeAdapter(StepRecord)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A step that is done, and whether that was so before."""
@@ -153,8 +156,14 @@ class RunFolder:
             raise RunFolderError(
                 f"{folder} is not a run folder (it has no {RUN_FILE}); `ganaug run` makes one"
             )
-        tree = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        return cls(folder, Config.model_validate(tree), identity["fingerprint"])
+        try:
+            config = load(folder / CONFIG_FILE)
+        except GanaugError as error:
+            raise RunFolderError(
+                f"{folder / CONFIG_FILE} cannot be used: {error}\nGive the settings again with `ganaug run`, or "
+                "choose another folder with --run-dir."
+            ) from error
+        return cls(folder, config, identity["fingerprint"])
 
     def path(self, step: str, part: str = "") -> Path:
         """The folder of a step, or of one part of it."""
@@ -439,10 +448,10 @@ def _is_intact(folder: Path, record: StepRecord) -> bool:
 
 def _read_record(folder: Path) -> StepRecord | None:
     try:
-        return StepRecord(**json.loads((folder / STEP_FILE).read_text(encoding="utf-8")))
+        return _RECORD.validate_json((folder / STEP_FILE).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise RunFolderError(
             f"{folder / STEP_FILE} is damaged ({error}); delete the folder {folder} and give the command again"
         ) from error
@@ -455,7 +464,9 @@ def _read_identity(folder: Path) -> dict[str, Any] | None:
     try:
         identity: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = identity["format"]
-    except (ValueError, TypeError, KeyError) as error:
+        if not isinstance(identity["fingerprint"], str) or not isinstance(identity["dataset"], str):
+            raise TypeError("dataset and fingerprint are texts")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise RunFolderError(f"{path} is damaged: {error!r}; choose another folder with --run-dir") from error
     if version != FORMAT:
         raise RunFolderError(

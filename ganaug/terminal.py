@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import hashlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from ganaug import config as settings
 from ganaug import steps
+from ganaug.classifier_name import kind_of
 from ganaug.config import Config
 from ganaug.display import Display, class_table
 from ganaug.errors import SettingsError
+from ganaug.fetch import cache_folder
+from ganaug.own_arm import is_path
 from ganaug.progress import listening, to_listener
 from ganaug.run import Outcome, RunFolder, perform
 
-console = Console()
-errors = Console(stderr=True)
+
+class PlainConsole(Console):
+    """A console that shows control characters of names from elsewhere, and does not obey them."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as `Console` does."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(segment.text.translate(_SHOWN), segment.style)
+
+
+# As the pictures that Unicode has of them: a file name may clear the screen, or write over a line.
+_SHOWN = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+_SHOWN |= dict.fromkeys((0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
+
+console = PlainConsole()
+errors = PlainConsole(stderr=True)
 EXIT_STOPPED = 130
 STOPPED = "stopped; what is done is kept, and the same command goes on from there"
 LONGEST, WHOLE = 400, {"sentence", "reason"}
@@ -90,17 +110,62 @@ def settings_of(
     *,
     continues: bool = False,
 ) -> Config:
-    """Settings from the command line; a verb that continues a run starts from that run's."""
+    """Settings from the command line; a verb that continues a run starts from that run's.
+
+    Raises:
+        SettingsError: They cannot be used; or the run's name code that this user never gave.
+    """
     data, overrides = _parse_tokens(tokens)
     if folder is not None:
         overrides["run_dir"] = str(folder)
     if device is not None:
         overrides["device"] = device
     chosen = settings.load(file, overrides, data=data)
+    _remember(_own_code(chosen))
     stored = steps.run_dir(chosen) / "config.yaml"
     if file is None and stored.is_file() and (continues or (folder is not None and data is None)):
-        return settings.load(stored, overrides, data=data)
+        known = settings.load(stored, overrides, data=data)
+        _check_given(_own_code(known) - _own_code(chosen), stored)
+        return known
     return chosen
+
+
+def _own_code(chosen: Config) -> set[str]:
+    """The programs and functions of a user's own that settings have called."""
+    arms = chosen.evaluate.arms
+    named = {arm for arm in ([] if isinstance(arms, str) else arms) if is_path(arm)}
+    classifier = chosen.evaluate.classifier
+    return named | ({classifier} if kind_of(classifier) != "built-in" else set())
+
+
+def _note_of(code: str) -> Path:
+    return cache_folder() / "own-code" / hashlib.sha256(code.encode()).hexdigest()
+
+
+def _remember(given: set[str]) -> None:
+    """Note what this user has given by option or settings file: a run that has it may be gone on with."""
+    for code in given:
+        # Where nothing can be noted it has to be given again with each verb.
+        with contextlib.suppress(OSError):
+            _note_of(code).parent.mkdir(parents=True, exist_ok=True)
+            _note_of(code).touch()
+
+
+def _check_given(code: set[str], stored: Path) -> None:
+    """Refuse code that only a run folder names: whoever made the folder would run it here.
+
+    Raises:
+        SettingsError: This user never gave it.
+    """
+    if strange := sorted(one for one in code if not _note_of(one).is_file()):
+        raise SettingsError(
+            [
+                f"{stored} has {one!r} run, which was never given here. If the run is somebody else's, look at what "
+                "that does; then give it once as an option (--evaluate.classifier or --evaluate.arms), or the whole "
+                f"file with --config {stored}"
+                for one in strange
+            ]
+        )
 
 
 def _parse_tokens(tokens: Sequence[str]) -> tuple[str | None, dict[str, Any]]:

@@ -77,18 +77,33 @@ class Format:
     loader_options: Mapping[str, object] = field(default_factory=dict)
 
     def read_all(self, content: bytes) -> Iterator[Images]:
-        """The (H, W, C) uint8 images of a file, one after the other."""
-        return map(_pixels, self.members(content))
+        """The (H, W, C) uint8 images of a file, one after the other.
+
+        Raises:
+            DatasetError: The file is damaged.
+            UnreadableImageError: An image in it is.
+        """
+        return map(_pixels, self._members(content))
 
     def read(self, content: bytes, row: int) -> Images:
         """The (H, W, C) uint8 image in one row of a file; the others are not decoded.
 
         Raises:
-            DatasetError: The file has no such row.
+            DatasetError: The file has no such row, or is damaged.
+            UnreadableImageError: The image is.
         """
-        for member in islice(self.members(content), row, None):
+        for member in islice(self._members(content), row, None):
             return _pixels(member)
         raise DatasetError(f"a file of {len(content):,} bytes has no row {row}; rows count from 0")
+
+    def _members(self, content: bytes) -> Iterator[Any]:
+        try:
+            yield from self.members(content)
+        except Exception as error:
+            # zipfile, numpy and Arrow raise whatever they stumble over.
+            raise DatasetError(
+                f"a file of {len(content):,} bytes is damaged, or not {self.pattern} ({error}); produce it again"
+            ) from error
 
 
 def _pixels(member: Any) -> Images:

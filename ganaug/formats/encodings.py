@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from ganaug.card import MAX_SIDE_PX
 from ganaug.errors import MissingExtraError, UnreadableImageError
 
 if TYPE_CHECKING:
@@ -44,14 +45,24 @@ def decode(content: bytes) -> Images:
     """(H, W, C) uint8 image out of a file of any of the encodings; grey has C = 1.
 
     Raises:
-        UnreadableImageError: It is damaged, or no image.
+        UnreadableImageError: It is damaged, larger than any generator makes, or no image.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=_READ) as image:
+            # A few bytes can claim gigabytes.
+            if max(image.size) > MAX_SIDE_PX:
+                raise ValueError(f"{image.width:,} x {image.height:,} px")
             pixels = np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
+        # Damaged files reach anything inside Pillow's codecs.
         raise UnreadableImageError(f"{len(content):,} bytes are no readable image: {error}") from error
+    if pixels.dtype != np.uint8:
+        raise UnreadableImageError(f"{len(content):,} bytes are an image of {pixels.dtype}, not of 8 bit")
     return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+_READ = ("PNG", "JPEG", "WEBP", "TIFF")
+"""What is written below; each further codec is code that hostile files can reach."""
 
 
 _PNG_COLOUR_TYPES = {1: 0, 3: 2, 4: 6}

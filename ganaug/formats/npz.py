@@ -63,7 +63,10 @@ def _npy(parts: Sequence[npt.NDArray[Any]]) -> list[Chunk]:
 
 def _members(content: bytes) -> Iterator[Images]:
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        yield from arrays["images"]
+        images = arrays["images"]
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"its images are {images.dtype} {images.shape}")
+    yield from images
 
 
 NPZ = Format(

@@ -76,6 +76,8 @@ def _members(content: bytes) -> Iterator[bytes]:
     at = number = 0
     while any(content[at : at + 1]):
         size = int(content[at : at + BLOCK][_SIZE], 8)
+        if size < 0:
+            raise ValueError(f"a member of {size} bytes")
         at += BLOCK
         if number % _MEMBERS == 0:
             yield content[at : at + size]

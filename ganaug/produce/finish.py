@@ -86,7 +86,7 @@ def _samples(
 
 def _rows(place: Place, files: Sequence[str]) -> Iterator[tuple[int, str]]:
     for file in files:
-        found = manifest.read_piece(place.read(f"{manifest.FOLDER}/{file}"))
+        found = manifest.read_piece(place.read(f"{manifest.FOLDER}/{file}"), ["index", "reason"])
         if found is not None:
-            table = found[1].read(["index", "reason"]).to_pydict()
+            table = found[1].to_pydict()
             yield from zip(table["index"], table["reason"], strict=True)

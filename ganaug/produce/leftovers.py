@@ -84,7 +84,7 @@ def remove_shard(place: Place, name: str) -> None:
 def _files(place: Place, name: str) -> set[str]:
     """Files of a shard, as its piece of the manifest names them."""
     with contextlib.suppress(OSError):
-        found = manifest.read_piece(place.read(f"{manifest.FOLDER}/{name}.parquet"))
+        found = manifest.read_piece(place.read(f"{manifest.FOLDER}/{name}.parquet"), ["file"])
         if found is not None:
-            return {file for file in found[1].read(["file"]).column("file").to_pylist() if file is not None}
+            return {file for file in found[1].column("file").to_pylist() if file is not None}
     return set()

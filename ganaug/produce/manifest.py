@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from ganaug.places import Place
 from ganaug.produce.order import Unit
@@ -80,6 +81,9 @@ class Piece:
         return self.tried < self.count
 
 
+_PIECE = TypeAdapter(Piece)
+
+
 def piece_name(unit: Unit) -> str:
     """Where the piece of a unit lies."""
     return f"{FOLDER}/{unit.name}.parquet"
@@ -99,12 +103,21 @@ def write_piece(place: Place, unit: Unit, piece: Piece, columns: Mapping[str, An
     place.write(piece_name(unit), [memoryview(sink.getvalue())])
 
 
-def read_piece(content: bytes) -> tuple[Piece, pq.ParquetFile] | None:
-    """A piece and its table, not read yet; nothing for a file that is no piece."""
-    with contextlib.suppress(pa.ArrowException, ValueError, KeyError, TypeError):
+def read_piece(content: bytes, columns: Sequence[str]) -> tuple[Piece, pa.Table] | None:
+    """A piece and these columns of its table; nothing for a file that is no piece, or damaged."""
+    with contextlib.suppress(pa.ArrowException, OSError, ValueError, KeyError, TypeError):
         file = pq.ParquetFile(pa.BufferReader(content))
-        return Piece(**json.loads(file.schema_arrow.metadata[_NOTE])), file
+        piece = _PIECE.validate_json(file.schema_arrow.metadata[_NOTE], strict=True)
+        table = file.read(list(columns))
+        # Also that texts are UTF-8, which Arrow otherwise finds out when they are used.
+        table.validate(full=True)
+        if table.num_rows == piece.tried and table.schema.equals(_part_of_schema(columns)):
+            return piece, table
     return None
+
+
+def _part_of_schema(columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([SCHEMA.field(name) for name in columns])
 
 
 def is_intact(place: Place, piece: Piece, names: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ganaug.errors import SettingsError
 from ganaug.formats import ENCODINGS, FORMATS
 from ganaug.generate import Generator
+from ganaug.places import without_secrets
 from ganaug.produce.calibrate import Way, calibrate, cores
 from ganaug.produce.order import ClassOrder, Production, counts_of
 from ganaug.produce.source import FoundImages, GeneratedImages, Source
@@ -114,9 +115,10 @@ def check_fits(screener: Screener, source: Source, config: Production) -> None:
     """Refuse a screener of another dataset, whose class ids would mean other classes."""
     mine, its = (source.class_names, source.image_shape), (screener.class_names, screener.image_shape)
     if mine != its:
+        model = without_secrets(config.model)
         raise SettingsError(
             [
-                f"screener: {config.screener} judges classes {list(its[0])} of shape {its[1]}, and {config.model} "
+                f"screener: {config.screener} judges classes {list(its[0])} of shape {its[1]}, and {model} "
                 f"makes {list(mine[0])} of shape {mine[1]}; take the screener of the run that trained the model"
             ]
         )

@@ -20,6 +20,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 
 from ganaug.config import Device, Section
 from ganaug.errors import PathNotFoundError, SettingsError, UnknownClassError
+from ganaug.places import without_secrets
 from ganaug.plan import part_name
 
 AUTO_SHARD_IMAGES = 4096
@@ -221,7 +222,7 @@ def counts_of(config: Production, able: Sequence[str], trained_on: Mapping[str, 
         table = dict.fromkeys(config.classes or able, config.count)
     unknown = (set(table) | set(config.classes)) - set(able)
     if unknown:
-        raise UnknownClassError(unknown, able, config.model or str(config.images))
+        raise UnknownClassError(unknown, able, without_secrets(config.model) or str(config.images))
     if not sum(table.values()):
         raise SettingsError(["count: the settings come to no image of any class"])
     return {name: table.get(name, 0) for name in able}
@@ -256,8 +257,8 @@ def read_counts(path: Path) -> dict[str, int]:
     """
     if not path.is_file():
         raise PathNotFoundError(path, "table of counts")
-    text = path.read_text(encoding="utf-8-sig")
     try:
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".csv":
             rows = [row for row in csv.reader(text.splitlines()) if row]
             # A first line without a number is a heading.
@@ -266,7 +267,16 @@ def read_counts(path: Path) -> dict[str, int]:
         if isinstance(tree, dict) and isinstance(tree.get("classes"), list):
             return _whole((row["class_name"], row["deficit"]) for row in tree["classes"] if row["is_wanted"])
         return _whole((str(name), count) for name, count in tree.items())
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, yaml.YAMLError) as error:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        csv.Error,
+        yaml.YAMLError,
+    ) as error:
         raise SettingsError(
             [f"counts: {path} is no table of class and count ({error!r}); a .csv line is `cat,100`"]
         ) from error

@@ -5,15 +5,16 @@ No times or machines stand there, so that the same images leave the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ganaug.errors import OutputError, SettingsError
 from ganaug.formats.container import DATA
-from ganaug.places import Place
+from ganaug.places import Place, without_secrets
 from ganaug.produce import manifest
 from ganaug.produce.calibrate import Way
 from ganaug.produce.finish import CARD_FILE
@@ -54,7 +55,7 @@ def describe(
     orders: Sequence[ClassOrder],
 ) -> dict[str, Any]:
     """What `production.json` says; no times or machines, so that it is the same for the same images."""
-    made_by = config.model if config.images is None else config.images.name
+    made_by = without_secrets(config.model) if config.images is None else config.images.name
     return {
         "format": FORMAT,
         "title": f"Synthetic images {'by' if config.images is None else 'from'} {Path(made_by).name}",
@@ -86,7 +87,8 @@ def begin(place: Place, about: Mapping[str, Any]) -> None:
             for key, value in about.items()
             if key not in _MAY_CHANGE and old.get(key) != value
         ]
-        differ += _other_models(old, about)
+        with _readable(place, PRODUCTION_FILE):
+            differ += _other_models(old, about)
         if differ:
             raise SettingsError(
                 [
@@ -147,7 +149,8 @@ def all_parts(place: Place, parts: int, about: Mapping[str, Any]) -> dict[str, T
         tree = read_json(place, f".ganaug/{part_name(part, parts)}.json")
         if tree is None or any(tree.get(key) != about[key] for key in _DECIDE_SHARDS):
             return None
-        add(total, {name: Tally.of(plain) for name, plain in tree["classes"].items()})
+        with _readable(place, f".ganaug/{part_name(part, parts)}.json"):
+            add(total, {name: Tally.of(plain) for name, plain in tree["classes"].items()})
     return total
 
 
@@ -157,15 +160,27 @@ def read_json(place: Place, name: str) -> dict[str, Any] | None:
     Raises:
         OutputError: It is damaged.
     """
-    try:
-        tree = json.loads(place.read(name))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise OutputError(
-            f"{place.address}/{name} is damaged ({error}); delete it and give the command again"
-        ) from error
+    with _readable(place, name):
+        try:
+            tree = json.loads(place.read(name))
+        except FileNotFoundError:
+            return None
     return tree if isinstance(tree, dict) else None
+
+
+@contextlib.contextmanager
+def _readable(place: Place, name: str) -> Iterator[None]:
+    """Say of a file that is not as it was written what to do with it.
+
+    Raises:
+        OutputError: It is damaged.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise OutputError(
+            f"{place.address}/{name} is damaged ({error!r}); delete it and give the command again"
+        ) from error
 
 
 def write_json(place: Place, name: str, tree: Mapping[str, Any]) -> None:

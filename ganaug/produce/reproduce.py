@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ganaug.errors import DatasetError, ModelError
 from ganaug.formats import ENCODINGS, FORMATS, decode
 from ganaug.generate import Generator
-from ganaug.places import Place, open_place
+from ganaug.places import Place, open_place, without_secrets
 from ganaug.produce import manifest
 from ganaug.produce.manifest import PRODUCTION_FILE
 
@@ -99,24 +99,34 @@ def _row(place: Place, files: list[str], row: int) -> dict[str, Any]:
     before = 0
     for file in files:
         try:
-            found = manifest.read_piece(place.read(f"{manifest.FOLDER}/{file}"))
+            content = place.read(f"{manifest.FOLDER}/{file}")
         except FileNotFoundError as error:
             raise DatasetError(f"{place.address} has no {manifest.FOLDER}/{file}") from error
+        # Its columns only where the row is: a production may have millions.
+        found = manifest.read_piece(content, [])
+        if found is not None and 0 <= row - before < found[0].tried:
+            found = manifest.read_piece(content, manifest.SCHEMA.names)
+            if found is not None:
+                values: dict[str, Any] = found[1].slice(row - before, 1).to_pylist()[0]
+                return values
         if found is None:
-            raise DatasetError(f"{manifest.FOLDER}/{file} at {place.address} is no manifest of ganaug")
-        piece, table = found
-        if 0 <= row - before < piece.tried:
-            values: dict[str, Any] = table.read().slice(row - before, 1).to_pylist()[0]
-            return values
-        before += piece.tried
+            raise DatasetError(
+                f"{manifest.FOLDER}/{file} at {place.address} is no manifest of ganaug, or damaged"
+            )
+        before += found[0].tried
     raise DatasetError(f"there is no row {row}: the manifest at {place.address} has rows 0 to {before - 1}")
 
 
 def _about(place: Place) -> dict[str, Any]:
     try:
         about: dict[str, Any] = json.loads(place.read(PRODUCTION_FILE))
-    except (FileNotFoundError, ValueError) as error:
-        raise DatasetError(f"{place.address} has no readable {PRODUCTION_FILE}: {error}") from error
+        layout = about["layout"]
+        if layout["format"] not in FORMATS or layout["encoding"] not in {"", *ENCODINGS}:
+            raise ValueError(f"unknown layout {layout}")
+        if not isinstance(about["model"], str) or not isinstance(layout["quality"], int):
+            raise TypeError("model is a text and quality a number")
+    except (FileNotFoundError, ValueError, TypeError, LookupError, RecursionError) as error:
+        raise DatasetError(f"{place.address} has no readable {PRODUCTION_FILE}: {error!r}") from error
     return about
 
 
@@ -127,6 +137,7 @@ def _generator(model: Path | str, row: dict[str, Any], device: str) -> Generator
         raise ModelError(f"{error} The images were made by it: say where it is now with --model.") from error
     have = generator.model_sha256(row["class_name"])
     if have != row["model_sha256"]:
+        model = without_secrets(str(model))
         raise ModelError(
             f"{model} makes class {row['class_name']!r} with graph {have[:12]}…, and the image was made by "
             f"{row['model_sha256'][:12]}…. Say with --model which version made it ({model}@N, or its folder)."

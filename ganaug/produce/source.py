@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ganaug.errors import DatasetError
+from ganaug.errors import DatasetError, GanaugError
 from ganaug.formats import FORMATS
 from ganaug.generate import Generator
+from ganaug.places import LocalPlace
 from ganaug.produce.manifest import FOLDER, PRODUCTION_FILE
 
 if TYPE_CHECKING:
@@ -190,8 +191,20 @@ def read_production(
     """Read the kept images of a production, in the order of its manifest, into one array on disk.
 
     Raises:
-        DatasetError: Its images are of another size, or of classes that `names` lacks.
+        DatasetError: Its images are of another size, or of classes that `names` lacks; or it is damaged.
     """
+    try:
+        return _read_production(path, folder, image_shape, names)
+    except GanaugError:
+        raise
+    except Exception as error:
+        # json, pandas and Arrow raise whatever they stumble over.
+        raise DatasetError(f"{path} is a damaged production ({error}); produce it again") from error
+
+
+def _read_production(
+    path: Path, folder: Path, image_shape: tuple[int, int, int], names: Sequence[str]
+) -> LabelledImages:
     import pandas as pd
 
     from ganaug.dataset import LabelledImages
@@ -206,9 +219,9 @@ def read_production(
     table = pd.read_parquet(path / FOLDER, columns=["class_name", "kept", "file", "row"])
     table = table[table["kept"]].reset_index(drop=True)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (len(table), *image_shape))
-    layout, start = FORMATS[about["layout"]["format"]], 0
+    layout, place, start = FORMATS[about["layout"]["format"]], LocalPlace(path), 0
     for name in table["file"].drop_duplicates():
-        for image in layout.read_all((path / name).read_bytes()):
+        for image in layout.read_all(place.read(name)):
             images[start] = image
             start += 1
     index = pd.DataFrame(

@@ -377,13 +377,14 @@ class Stream:
         """Take over a unit that was finished by an earlier call, if it is still what is wanted."""
         found = None
         with contextlib.suppress(OSError):
-            found = manifest.read_piece(self._place.read(manifest.piece_name(unit)))
+            content = self._place.read(manifest.piece_name(unit))
+            found = manifest.read_piece(content, ["file", "kept", "code", "cluster"])
         if found is None:
             return False
-        piece, file = found
+        piece, columns = found
         if (piece.address, piece.start, piece.count) != (work.address, unit.start, unit.count):
             return False
-        table = file.read(["file", "kept", "code", "cluster"]).to_pydict()
+        table = columns.to_pydict()
         if self._until_kept:
             # It ends at the last image wanted, or has not reached it: as if it were made now.
             room = work.tally.wanted - work.tally.kept

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from pydantic import TypeAdapter
+
 
 @dataclass
 class Tally:
@@ -59,8 +61,12 @@ class Tally:
 
     @classmethod
     def of(cls, tree: Mapping[str, Any]) -> Self:
-        """From `plain`."""
-        return cls(**{**tree, "rejected": Counter(tree["rejected"])})
+        """From `plain`.
+
+        Raises:
+            ValueError: It is not like that.
+        """
+        return TypeAdapter(cls).validate_python(tree)
 
 
 def add(total: dict[str, Tally], done: Mapping[str, Tally]) -> None:

@@ -7,7 +7,7 @@ chosen by `registry`), settle size and channels, decode in threads and stream in
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +156,10 @@ def _decode(
     try:
         return settled, _decode_to(source, settled, config, folder, progress)
     except stream.MisledError:
-        settled = survey(source, config, previews=previews, whole=True)
+        # A damaged image may still decode to something else than its header says: brought to the target too.
+        settled = replace(
+            survey(source, config, previews=previews, whole=True), expected_size=None, expects_grey=False
+        )
         return settled, _decode_to(source, settled, config, folder, progress)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import lzma
 import stat
 import tarfile
 import threading
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -19,7 +17,7 @@ from ganaug.config import DataConfig
 from ganaug.errors import DatasetError, UnreadableImageError, UnsafeArchiveError
 from ganaug.readers import layout
 from ganaug.readers.folder import file_limit_bytes, ignored_note, too_large
-from ganaug.readers.source import Held, Item, Load, Source, Unreadable, at_random, printable
+from ganaug.readers.source import BROKEN, Held, Item, Load, Source, Unreadable, at_random, printable
 
 MAX_RATIO = 200
 """Archives that unpack to more than so many times their size are bombs; photographs reach 2 ..."""
@@ -33,18 +31,6 @@ MAX_NAME_BYTES = 2**20
 _NAME_TYPES = {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 
 _Member = TypeVar("_Member", zipfile.ZipInfo, tarfile.TarInfo)
-
-# What damaged archives and compressed streams end in.
-_BROKEN = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    EOFError,
-    OSError,
-    zlib.error,
-    lzma.LZMAError,
-    ValueError,
-    NotImplementedError,
-)
 
 
 class _ModestHeader(tarfile.TarInfo):
@@ -185,6 +171,9 @@ def _check_zip_member(listing: _Listing[zipfile.ZipInfo], member: zipfile.ZipInf
     if mode and stat.S_IFMT(mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
         kind = "is a link" if stat.S_ISLNK(mode) else "is no plain file"
         raise listing.refuse(member.filename, kind)
+    if not member.filename:
+        # Python 3.11 cannot even say whether it is a folder.
+        raise listing.refuse(member.filename, "has no name")
     if not member.is_dir() and member.flag_bits & 1:
         raise DatasetError(
             f"{listing.path} is encrypted (at {printable(member.filename)!r}); unpack it with its "
@@ -222,7 +211,7 @@ def _read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit_by
             # One byte more makes zipfile compare the checksum, and shows a lie about the size.
             if file.read(1) or len(data) != member.file_size:
                 raise UnreadableImageError("has another length than the archive's directory says")
-    except _BROKEN as error:
+    except BROKEN as error:
         if isinstance(error, UnreadableImageError):
             raise
         raise UnreadableImageError(f"is damaged inside the archive: {error}") from error
@@ -232,7 +221,13 @@ def _read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit_by
 @contextlib.contextmanager
 def _tar(path: Path) -> Iterator[tarfile.TarFile]:
     """Open for reading from front to back; the compression is told by the content."""
-    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_ModestHeader) as archive:
+    with contextlib.ExitStack() as files:
+        file = files.enter_context(path.open("rb"))
+        try:
+            archive = files.enter_context(tarfile.open(fileobj=file, mode="r|*", tarinfo=_ModestHeader))
+        except TypeError as error:
+            # What tarfile makes of a gzip that ends inside its header.
+            raise tarfile.ReadError("it ends where it begins") from error
         yield archive
 
 
@@ -293,7 +288,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except DatasetError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         if isinstance(error, PermissionError):
             raise DatasetError(f"{path} may not be read: no permission") from error
         raise DatasetError(

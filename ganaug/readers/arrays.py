@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,17 @@ from ganaug.dataset import Images
 from ganaug.errors import DatasetError, MissingExtraError, UnsafeArchiveError
 from ganaug.readers import columns
 from ganaug.readers.decode import to_8bit
-from ganaug.readers.source import UNLABELLED, Header, Item, Load, Source, Unreadable, at_random, printable
+from ganaug.readers.source import (
+    BROKEN,
+    UNLABELLED,
+    Header,
+    Item,
+    Load,
+    Source,
+    Unreadable,
+    at_random,
+    printable,
+)
 from ganaug.readers.table import named
 
 IMAGE_NAMES = ("images", "x", "X", "data", "image", "imgs")
@@ -111,7 +120,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise
     except PermissionError as error:
         raise DatasetError(f"{path} may not be read: no permission") from error
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, zlib.error, RuntimeError) as error:
+    except BROKEN as error:
         raise DatasetError(
             f"{path} is not an .npz file, or is damaged: {error}. Write it with numpy.savez."
         ) from error

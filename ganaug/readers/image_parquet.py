@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from ganaug.errors import DatasetError, UnsafeArchiveError
 from ganaug.readers import columns
 from ganaug.readers.folder import file_limit_bytes, too_large
 from ganaug.readers.layout import SPLITS, natural_key
-from ganaug.readers.source import Held, Item, Load, Source, Unreadable, printable
+from ganaug.readers.source import BROKEN, Held, Item, Load, Source, Unreadable, printable
 from ganaug.readers.table import list_rows, named, refuse_row
 
 # Rows taken into memory at once; the images of one row group are decoded from here.
@@ -50,8 +51,9 @@ def list_parquet(config: DataConfig) -> Source:
             return _list_images(config, [(config.path, config.path.name, "")], chosen)
         _check_paths(config.path, schema.field(chosen.image))
         wanted = [chosen.image, chosen.label, chosen.split, chosen.group]
-        table = file.read(columns=[name for name in wanted if name is not None])
-        cells = {name: table[name].to_pylist() for name in table.column_names}
+        with _explained(config.path):
+            table = file.read(columns=[name for name in wanted if name is not None])
+            cells = {name: table[name].to_pylist() for name in table.column_names}
         return list_rows(config, cells, chosen, _class_names(schema, chosen.label), first_line=1)
 
 
@@ -147,7 +149,8 @@ def _payloads(
                 # The rows ascend, so that one search tells whether the group has any of them.
                 first = bisect.bisect_left(ascending, start)
                 if first < len(ascending) and ascending[first] < start + count:
-                    yield from _group_payloads(file, group, start, inner_rows, column, limit_bytes)
+                    with _explained(paths[part]):
+                        yield from _group_payloads(file, group, start, inner_rows, column, limit_bytes)
                 start += count
 
 
@@ -176,11 +179,19 @@ def _field(structs: pa.StructArray, name: str) -> pa.Array:
 
 
 def _opened(path: Path) -> pq.ParquetFile:
-    try:
+    with _explained(path):
         return pq.ParquetFile(path)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DatasetError:
+        raise
     except PermissionError as error:
         raise DatasetError(f"{path} may not be read: no permission") from error
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, *BROKEN) as error:
         raise DatasetError(f"{path} is not a Parquet file, or is damaged: {error}") from error
 
 
@@ -192,15 +203,13 @@ def _listing_cells(path: Path, file: pq.ParquetFile, chosen: columns.Columns) ->
         raise DatasetError(f"{path} lacks the columns {missing}; it has {schema.names}")
     image_type = schema.field(chosen.image).type
     has_path = pa.types.is_struct(image_type) and image_type.get_field_index("path") >= 0
-    try:
+    with _explained(path):
         table = file.read(columns=[*used, *([f"{chosen.image}.path"] if has_path else [])])
         cells = {name: table[name].to_pylist() for name in used}
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DatasetError(f"{path} is damaged: {error}") from error
-    cells["path"] = [None] * table.num_rows
-    if has_path:
-        chunks = table[chosen.image].chunks
-        cells["path"] = [path for chunk in chunks for path in _field(chunk, "path").to_pylist()]
+        cells["path"] = [None] * table.num_rows
+        if has_path:
+            chunks = table[chosen.image].chunks
+            cells["path"] = [path for chunk in chunks for path in _field(chunk, "path").to_pylist()]
     return cells
 
 

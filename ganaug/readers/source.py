@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import lzma
+import struct
+import tarfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +20,22 @@ Payload = bytes | Images
 
 UNLABELLED = "unlabelled"
 """The one class of images whose labels are not asked for."""
+
+BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    EOFError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+"""What damaged archives, compressed streams, arrays and tables end in, inside the libraries that read them."""
 
 Load = Callable[[], Payload]
 """Gets one payload, in a decoding thread; raises `UnreadableImageError`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tokenize
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,22 @@ from ganaug.run import sha256_file, write_atomically
 FORMAT = 1
 SCREENER_FILE, IMAGES_FILE, ARRAYS_FILE = "screener.json", "images.npy", "arrays.npz"
 MOST_NOTE_BYTES, MOST_GRAPH_BYTES = 2**20, 2**29
+
+
+# What damaged notes and arrays end in, inside json and numpy as well.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tokenize.TokenError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -140,7 +157,7 @@ def read_screener(folder: Path) -> Contents:
     """
     try:
         return _read(folder)
-    except (OSError, ValueError, TypeError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ModelError(
             f"{folder} holds no usable screener ({error}); make it again: `ganaug run` leaves one in "
             "runs/<name>/screen/screener"

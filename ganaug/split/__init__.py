@@ -314,7 +314,7 @@ def check_lock(folder: Path) -> None:
         lock = json.loads((folder / LOCK_FILE).read_text(encoding="utf-8"))
         found = hashlib.sha256((folder / SPLIT_FILE).read_bytes()).hexdigest()
         expected = lock["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(
             f"{folder} has no readable {SPLIT_FILE} and {LOCK_FILE} ({error}); make the split again in a new "
             "run folder."

@@ -124,7 +124,7 @@ def _noted(out: Path) -> int:
     place = LocalPlace(out)
     for name in place.names(manifest.FOLDER):
         if name not in _seen:
-            found = manifest.read_piece(place.read(f"{manifest.FOLDER}/{name}"))
+            found = manifest.read_piece(place.read(f"{manifest.FOLDER}/{name}"), [])
             _seen[name] = 0 if found is None else found[0].tried
     return sum(_seen.values())
 
@@ -133,10 +133,10 @@ def _intact(out: Path) -> bool:
     """Whether every shard has the hash that the manifest says."""
     place = LocalPlace(out)
     for name in place.names(manifest.FOLDER):
-        found = manifest.read_piece(place.read(f"{manifest.FOLDER}/{name}"))
+        found = manifest.read_piece(place.read(f"{manifest.FOLDER}/{name}"), ["file"])
         if found is None:
             return False
-        files = [file for file in found[1].read(["file"]).column("file").unique().to_pylist() if file]
+        files = [file for file in found[1].column("file").unique().to_pylist() if file]
         if not manifest.is_intact(place, found[0], files):
             return False
     return True

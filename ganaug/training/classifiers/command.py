@@ -10,6 +10,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,14 @@ def _read(target: Path, class_names: tuple[str, ...]) -> Floats:
         raise ValueError(f"{target} was not written, nor with .npy or .csv behind it")
     with found[0].open("rb") as file:
         is_array = file.read(6) == b"\x93NUMPY"
-    return _numbers(np.load(found[0], allow_pickle=False)) if is_array else _of_table(found[0], class_names)
+    return _of_array(found[0]) if is_array else _of_table(found[0], class_names)
+
+
+def _of_array(path: Path) -> Floats:
+    try:
+        return _numbers(np.load(path, allow_pickle=False))
+    except (tokenize.TokenError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{path.name} is no array that can be read: {error}") from error
 
 
 def _of_table(path: Path, class_names: tuple[str, ...]) -> Floats:

@@ -111,7 +111,7 @@ def load_spec(folder: Path) -> NetworkSpec:
     """
     try:
         return NetworkSpec.load(folder / NETWORK_FILE)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise _refusal(folder, error) from error
 
 
