@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ganaug import config, series, steps
+from ganaug import config, refresh, series, steps
 from ganaug.config import Config
 from ganaug.run import RunFolder
 
@@ -54,11 +54,21 @@ def settings(**more: Any) -> Config:
 
 def refresh_once(chosen: Config, asked: tuple[str, ...] = ()) -> RunFolder:
     """Do in this process what `ganaug refresh` does, without Prefect."""
-    run = series.begin(chosen, asked).run
+    begun = series.begin(chosen, asked)
+    if not begun.is_done and _look(begun).kind == "nothing":
+        begun = series.drop_unchanged(chosen, begun.run) or begun
+        if not begun.is_done:
+            _look(begun)
+    run = begun.run
     assert run is not None
-    for step in ("split", "plan"):
-        steps.do(run, step)
-    steps.decide_refresh(run)
-    found = {step: steps.do(run, step)[-1].record.summary for step in list(steps.STEPS)[2:]}
-    series.end(run, chosen, found)
+    if not begun.is_done:
+        found = {step: steps.do(run, step)[-1].record.summary for step in list(steps.STEPS)[2:]}
+        series.end(run, chosen, found)
     return run
+
+
+def _look(begun: series.Begun) -> refresh.Decision:
+    assert begun.run is not None
+    for step in ("split", "plan"):
+        steps.do(begun.run, step)
+    return steps.decide_refresh(begun.run)
