@@ -93,12 +93,14 @@ def entries(config: Config, how: Deploying) -> list[dict[str, Any]]:
     produced = {**made.model_dump(mode="json", exclude_defaults=True), "count": 1000}
     # One at a time: a run that comes while another is at work waits for it.
     queued = {"limit": 1, "collision_strategy": "ENQUEUE"}
+    # The store's history says who published: the deployment, not the user that workers run as.
+    environment = {
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+        "GANAUG_WHO": f"deployment of {name}",
+    }
     pool = {
         "name": how.pool,
-        "job_variables": {
-            "working_dir": str(how.working_dir.resolve()),
-            "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S)},
-        },
+        "job_variables": {"working_dir": str(how.working_dir.resolve()), "env": environment},
     }
     changed = {
         "type": "event",
