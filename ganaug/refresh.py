@@ -8,16 +8,16 @@ images are split, the decision (`decision.json`), which stands however often the
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import TypeAdapter
 
 from ganaug.dataset import LabelledImages
 from ganaug.drift import feature_drift, population_stability_index
@@ -66,6 +66,20 @@ class Decision:
     code: str = ""
 
 
+_DECISION = TypeAdapter(Decision)
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """`last.json`: the run that is gone on from, relative to this one, and the classes that were asked for."""
+
+    folder: str | None = None
+    asked: tuple[str, ...] = ()
+
+
+_NOTED = TypeAdapter(_Noted)
+
+
 def go_on_from(run: RunFolder, last: RunFolder | None, asked: Collection[str] = ()) -> None:
     """Note that a run goes on from another; called again after a kill it changes nothing.
 
@@ -86,18 +100,18 @@ def go_on_from(run: RunFolder, last: RunFolder | None, asked: Collection[str] = 
         shutil.copyfile(reference, folder / REFERENCE_FILE)
     where = None if last is None else os.path.relpath(last.folder, run.folder)
     # Last: it says that the others are whole.
-    write_atomically(folder / LAST_FILE, json.dumps({"folder": where, "asked": sorted(asked)}))
+    write_atomically(folder / LAST_FILE, _NOTED.dump_json(_Noted(where, tuple(sorted(asked)))).decode())
 
 
 def last_of(run: RunFolder) -> Path | None:
     """The folder of the run that this one goes on from."""
-    where = _noted(run)["folder"]
+    where = _noted(run).folder
     return None if where is None else run.folder / where
 
 
 def asked_of(run: RunFolder) -> tuple[str, ...]:
     """Classes whose GANs were asked to be trained on."""
-    return tuple(_noted(run)["asked"])
+    return _noted(run).asked
 
 
 def carried_split(run: RunFolder) -> Carried | None:
@@ -113,14 +127,17 @@ def carried_digest(run: RunFolder, part: str) -> str | None:  # noqa: ARG001 - w
 
 
 def load(run: RunFolder) -> Decision | None:
-    """The decision, where one was made."""
+    """The decision, where one was made.
+
+    Raises:
+        RunFolderError: It is damaged.
+    """
     path = run.folder / FOLDER / DECISION_FILE
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        return Decision(**{**tree, "warm": tuple(tree["warm"]), "kept": tuple(tree["kept"])})
+        return _DECISION.validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         raise RunFolderError(f"{path} is damaged ({error}); delete it and give the command again") from error
 
 
@@ -181,8 +198,9 @@ def decide(run: RunFolder, plan: BalancePlan, *, has_base: bool) -> Decision:
     decision = load(run)
     if decision is None:
         decision = _decide(run, plan, has_base=has_base)
-        text = json.dumps(asdict(decision), indent=2, ensure_ascii=False)
-        write_atomically(run.folder / FOLDER / DECISION_FILE, text)
+        write_atomically(
+            run.folder / FOLDER / DECISION_FILE, _DECISION.dump_json(decision, indent=2).decode()
+        )
     return decision
 
 
@@ -355,14 +373,13 @@ def _how(decision: Decision, part: str) -> str:
     return "warm" if part in decision.warm else "kept" if part in decision.kept else ""
 
 
-def _noted(run: RunFolder) -> dict[str, Any]:
+def _noted(run: RunFolder) -> _Noted:
     path = run.folder / FOLDER / LAST_FILE
     try:
-        tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {"folder": tree["folder"], "asked": tree["asked"]}
+        return _NOTED.validate_json(path.read_bytes())
     except FileNotFoundError:
-        return {"folder": None, "asked": []}
-    except (ValueError, KeyError, TypeError) as error:
+        return _Noted()
+    except ValueError as error:
         raise RunFolderError(f"{path} is damaged ({error}); delete the run folder {run.folder}") from error
 
 

@@ -8,11 +8,13 @@ holds for these very images alone.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import TypeAdapter
 
 from ganaug.errors import ReviewError, SettingsError
 from ganaug.plan import BalancePlan
@@ -55,6 +57,26 @@ class Decision:
         return f"{words} in review{who}{dropped}" + (f": {self.comment}" if self.comment else "")
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """Who waits for a decision.
+
+    Attributes:
+        flow_run: Id of the flow run.
+        api: Address of its Prefect server.
+        images: Hash of the images that it is about.
+        until: When the settings decide, in seconds since 1970.
+    """
+
+    flow_run: UUID
+    api: str
+    images: str
+    until: float
+
+
+_DECISION, _WAITING = TypeAdapter(Decision), TypeAdapter(Waiting)
+
+
 def is_required(run: RunFolder) -> bool:
     """Whether the run has to wait for a decision."""
     return run.config.review.mode == "required"
@@ -68,11 +90,10 @@ def decision_of(run: RunFolder) -> Decision | None:
     """
     path = run.folder / FOLDER / DECISION_FILE
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        found = Decision(**{**tree, "drop": tuple(tree["drop"])})
+        found = _DECISION.validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except ValueError as error:
         raise ReviewError(f"{path} is damaged ({error}); delete it and decide again") from error
     return found if found.images == images_digest(run) else None
 
@@ -101,7 +122,7 @@ def decide(
     )
     folder = run.folder / FOLDER
     folder.mkdir(exist_ok=True)
-    write_atomically(folder / DECISION_FILE, json.dumps(asdict(decision), indent=2, ensure_ascii=False))
+    write_atomically(folder / DECISION_FILE, _DECISION.dump_json(decision, indent=2).decode())
     return decision
 
 
@@ -145,29 +166,27 @@ def staleness(run: RunFolder, part: str) -> dict[str, Any] | None:  # noqa: ARG0
     return {"review": None if decision is None else [decision.answer, *sorted(decision.drop)]}
 
 
-def note_waiting(run: RunFolder, flow_run: str, api: str, timeout_s: float) -> datetime:
+def note_waiting(run: RunFolder, flow_run: UUID, api: str, timeout_s: float) -> datetime:
     """Note who waits, so that `ganaug review` can tell them; a run that was killed waits no longer than it.
 
     Returns:
         Until when.
     """
     known, images = waiting(run), images_digest(run)
-    now = datetime.now(UTC).timestamp()
-    until = known["until"] if known is not None and known["images"] == images else now + timeout_s
-    tree = {"flow_run": flow_run, "api": api, "images": images, "until": until}
+    is_same = known is not None and known.images == images
+    until = known.until if known is not None and is_same else datetime.now(UTC).timestamp() + timeout_s
+    note = Waiting(flow_run, api, images, until)
     (run.folder / FOLDER).mkdir(exist_ok=True)
-    write_atomically(run.folder / FOLDER / WAITING_FILE, json.dumps(tree))
+    write_atomically(run.folder / FOLDER / WAITING_FILE, _WAITING.dump_json(note).decode())
     return datetime.fromtimestamp(until, UTC)
 
 
-def waiting(run: RunFolder) -> dict[str, Any] | None:
-    """Who waits for a decision: `flow_run`, `api`, `images`, `until`; None when nobody does."""
+def waiting(run: RunFolder) -> Waiting | None:
+    """Who waits for a decision; None when nobody does."""
     try:
-        text = (run.folder / FOLDER / WAITING_FILE).read_text(encoding="utf-8")
-        tree: dict[str, Any] = json.loads(text)
+        return _WAITING.validate_json((run.folder / FOLDER / WAITING_FILE).read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    return tree
 
 
 def stop_waiting(run: RunFolder) -> None:

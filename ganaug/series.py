@@ -8,7 +8,6 @@ later steps of the last one again, or a new run.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from ganaug import refresh
 from ganaug.config import Config
@@ -59,6 +59,9 @@ class Ended:
     kept: tuple[str, ...]
     verdict: str
     version: int | None
+
+
+_ENDED, _SAME = TypeAdapter(Ended), TypeAdapter(dict[str, int])
 
 
 def series_dir(config: Config) -> Path:
@@ -136,7 +139,7 @@ def drop_unchanged(config: Config, run: RunFolder) -> Begun | None:
     known = _same_fingerprints(folder)
     number = int(last.folder.name)
     known[run.fingerprint] = number
-    write_atomically(folder / SAME_FILE, json.dumps(known, indent=2))
+    write_atomically(folder / SAME_FILE, _SAME.dump_json(known, indent=2).decode())
     _remove(run.folder)
     return begin(config)
 
@@ -151,16 +154,17 @@ def end(run: RunFolder, config: Config, result: Mapping[str, Any]) -> None:
     """
     decision = refresh.load(run)
     assert decision is not None
-    outcome = {
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        "kind": decision.kind,
-        "reason": decision.reason,
-        "warm": decision.warm,
-        "kept": decision.kept,
-        "verdict": result["evaluate"]["verdict"],
-        "version": result["publish"]["version"],
-    }
-    write_atomically(run.folder / OUTCOME_FILE, json.dumps(outcome, indent=2, ensure_ascii=False))
+    outcome = Ended(
+        number=int(run.folder.name),
+        ended=datetime.now(UTC).isoformat(timespec="seconds"),
+        kind=decision.kind,
+        reason=decision.reason,
+        warm=decision.warm,
+        kept=decision.kept,
+        verdict=result["evaluate"]["verdict"],
+        version=result["publish"]["version"],
+    )
+    write_atomically(run.folder / OUTCOME_FILE, _ENDED.dump_json(outcome, indent=2).decode())
     folder = run.folder.parent
     for number in _numbers(folder)[: -config.refresh.keep_runs]:
         for path in run_folder(folder, number).iterdir():
@@ -178,11 +182,10 @@ def history(folder: Path) -> list[Ended]:
     for number in _numbers(folder):
         path = run_folder(folder, number) / OUTCOME_FILE
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
-            found.append(Ended(number, **{**tree, "warm": tuple(tree["warm"]), "kept": tuple(tree["kept"])}))
+            found.append(_ENDED.validate_json(path.read_bytes()))
         except FileNotFoundError:
             continue
-        except (ValueError, TypeError, KeyError) as error:
+        except ValueError as error:
             raise RunFolderError(
                 f"{path} is damaged ({error}); delete it to have the run done again"
             ) from error
@@ -267,10 +270,10 @@ def _same(folder: Path, number: int, now: str, own: str) -> bool:
 def _same_fingerprints(folder: Path) -> dict[str, int]:
     """Fingerprints of data that turned out to be those of a run."""
     try:
-        known: dict[str, int] = json.loads((folder / SAME_FILE).read_text(encoding="utf-8"))
+        return _SAME.validate_json((folder / SAME_FILE).read_bytes())
     except (FileNotFoundError, ValueError):
+        # Told again when the images are read.
         return {}
-    return known
 
 
 def _existing(path: Path | None) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime
 from typing import Any, Literal
+from uuid import UUID
 
 import httpx
 from prefect import get_client, runtime
@@ -45,7 +46,7 @@ def wait_for_review(run: RunFolder) -> review.Decision:
         with get_client(sync_client=True) as client:
             api = str(client.api_url)
         with writing(run.folder):
-            until = review.note_waiting(run, str(runtime.flow_run.id), api, run.config.review.timeout_s)
+            until = review.note_waiting(run, UUID(runtime.flow_run.id), api, run.config.review.timeout_s)
             if sheet is not None:
                 (run.folder / review.FOLDER / review.SHEET_FILE).write_bytes(sheet)
         emit_run(REVIEW_WAITS, run, until=until.isoformat())
@@ -87,8 +88,8 @@ def tell(run: RunFolder, decision: review.Decision) -> bool:
         "comment": decision.comment,
     }
     try:
-        with temporary_settings({PREFECT_API_URL: waits["api"]}), get_client(sync_client=True) as client:
-            client.resume_flow_run(waits["flow_run"], run_input=given)
+        with temporary_settings({PREFECT_API_URL: waits.api}), get_client(sync_client=True) as client:
+            client.resume_flow_run(waits.flow_run, run_input=given)
     except (httpx.HTTPError, ObjectNotFound):
         return False
     return True

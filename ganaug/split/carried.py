@@ -14,6 +14,7 @@ import pandas as pd
 
 from ganaug.config import SplitConfig
 from ganaug.dataset import LabelledImages
+from ganaug.errors import RunFolderError
 from ganaug.split.assign import TEST, TRAIN, UNUSED, Labels, assign_groups
 from ganaug.split.likeness import Rows
 
@@ -30,8 +31,17 @@ class Carried:
 
     @classmethod
     def load(cls, path: Path) -> Carried:
-        """Read a `split.parquet`, or a copy of one."""
-        table = pd.read_parquet(path, columns=["sha256", "split"])
+        """Read a `split.parquet`, or a copy of one.
+
+        Raises:
+            RunFolderError: It is damaged.
+        """
+        try:
+            table = pd.read_parquet(path, columns=["sha256", "split"]).astype(str)
+        except (OSError, ValueError, KeyError) as error:
+            raise RunFolderError(
+                f"{path} is damaged ({error}), so nobody knows what was tested on: restore it, or begin a new series"
+            ) from error
         # Of copies that stand on several sides, the one that tests counts.
         table = table.sort_values("split", key=lambda sides: sides.eq(TEST), kind="stable")
         return cls(dict(zip(table["sha256"], table["split"], strict=True)))

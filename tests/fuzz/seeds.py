@@ -196,6 +196,42 @@ def run_files(folder: Path) -> Mapping[str, bytes]:
     return tree(folder / "run")
 
 
+def series_files(folder: Path) -> Mapping[str, bytes]:
+    """What a series keeps beside its steps: where a run goes on from, decisions, outcomes."""
+    from uuid import UUID
+
+    from ganaug import refresh, review, series
+
+    run = folder / "0001"
+    made = {
+        run / refresh.FOLDER / refresh.LAST_FILE: refresh._NOTED.dump_json(
+            refresh._Noted("../0000", ("cat",))
+        ),
+        run / refresh.FOLDER / refresh.DECISION_FILE: refresh._DECISION.dump_json(
+            refresh.Decision(
+                "changed", "cat (+3)", ("000-cat",), ("base",), {"cat": {"new": 3, "gone": 0}}, 0.1
+            )
+        ),
+        run / review.FOLDER / review.DECISION_FILE: review._DECISION.dump_json(
+            review.Decision("approve", "0" * 64, ("cat",), "Ada", "smudges")
+        ),
+        run / review.FOLDER / review.WAITING_FILE: review._WAITING.dump_json(
+            review.Waiting(UUID(int=1), "http://127.0.0.1:4200/api", "0" * 64, 1.0)
+        ),
+        run / series.OUTCOME_FILE: series._ENDED.dump_json(
+            series.Ended(1, "2030-01-01T00:00:00+00:00", "first", "first run", (), (), "helps", 1)
+        ),
+        folder / series.SAME_FILE: series._SAME.dump_json({"f2": 1}),
+    }
+    for path, content in made.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    pd.DataFrame({"sha256": ["0" * 64], "split": ["test"]}).to_parquet(
+        run / refresh.FOLDER / refresh.CARRIED_FILE
+    )
+    return tree(folder)
+
+
 def settings_files(_folder: Path) -> Mapping[str, bytes]:
     """All settings, and a few."""
     from ganaug.config import Config, describe

@@ -17,8 +17,10 @@ import numpy as np
 from fuzz import dataset_seeds, seeds
 from fuzz.mutations import mutate
 
-from ganaug.config import DataConfig
+from ganaug.config import Config, DataConfig
 from ganaug.errors import GanaugError
+
+DEFAULT = Config()
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,24 @@ def _run_folder(folder: Path, _name: str) -> None:
             read()
 
 
+def _series(folder: Path, _name: str) -> None:
+    from ganaug import refresh, review, series
+    from ganaug.run import RunFolder
+
+    run = RunFolder(folder / "0001", DEFAULT, "f1")
+    for read in (
+        lambda: refresh.load(run),
+        lambda: refresh.last_of(run),
+        lambda: refresh.carried_split(run),
+        lambda: review.decision_of(run),
+        lambda: review.waiting(run),
+        lambda: series.history(folder),
+        lambda: series._same(folder, 1, "f2", "f1"),
+    ):
+        with contextlib.suppress(GanaugError):
+            read()
+
+
 def _settings(folder: Path, name: str) -> None:
     from ganaug.config import describe, load
 
@@ -231,6 +251,7 @@ TARGETS: dict[str, Target] = {
     "production": Target(seeds.production_files, _production, is_folder=True),
     "resume": Target(seeds.production_files, _resume, is_folder=True),
     "run-folder": Target(seeds.run_files, _run_folder, is_folder=True),
+    "series": Target(seeds.series_files, _series, is_folder=True),
     "settings": Target(seeds.settings_files, _settings),
     "counts": Target(seeds.count_files, _counts),
     "generator-weights": Target(seeds.generator_files, _generator_weights, is_folder=True),
