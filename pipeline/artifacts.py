@@ -16,6 +16,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from ganaug.refresh import Decision, asked_of
 from ganaug.run import RunFolder
 from ganaug.steps import load_plan, run_name
 
@@ -34,6 +35,26 @@ def plan_table(run: RunFolder, summary: dict[str, Any]) -> None:
         for row in load_plan(run).classes
     ]
     create_table_artifact(rows, key=_key(run, "plan"), description=f"Target: {summary['target']}")
+
+
+def decision(run: RunFolder, made: Decision) -> None:
+    """What a run of a series trains, and why."""
+    rows = [("trained on", made.warm), ("kept", made.kept), ("asked for", asked_of(run))]
+    drift = [
+        f"- {name} {value:.3f} (limit {limit:g})"
+        for name, value, limit in (
+            ("drift of the classes' shares", made.class_drift, run.config.refresh.max_class_drift),
+            ("new images told from earlier ones", made.feature_drift, run.config.refresh.max_feature_drift),
+        )
+        if value is not None
+    ]
+    lines = [
+        f"# {made.reason}",
+        "",
+        *(f"- {what}: {', '.join(names)}" for what, names in rows if names),
+        *drift,
+    ]
+    create_markdown_artifact("\n".join(lines), key=_key(run, "refresh"), description=f"Run {run.folder.name}")
 
 
 def sample_sheet(run: RunFolder) -> None:

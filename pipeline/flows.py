@@ -30,7 +30,6 @@ from pipeline.tasks import GPU_LIMIT, TASKS
 from pipeline.tracking import track
 
 REPORT_FILE = "report.html"
-
 _QUEUED_S = 24 * 3600.0
 
 
@@ -114,7 +113,9 @@ def _looked_at(begun: series.Begun, runners: Runners) -> tuple[_Balance, Decisio
     steps = _Balance(begun.run, runners)
     with begun.run.locked():
         steps.look()
-        return steps, decide_refresh(begun.run)
+        decision = decide_refresh(begun.run)
+    artifacts.decision(begun.run, decision)
+    return steps, decision
 
 
 def _unchanged(begun: series.Begun, config: Config) -> dict[str, Any]:
@@ -173,8 +174,8 @@ class _Balance:
             # The classes are screened by what the screener measured.
             needs = [produced[part], screened[SCREENER]] if part in produced else [exported["classifiers"]]
             screened[part] = self._submit("screen", part, needs)
-        for future in [*trained.values(), *exported.values(), *produced.values(), *screened.values()]:
-            self._done(future)
+        for one in [*trained.values(), *exported.values(), *produced.values(), *screened.values()]:
+            self._done(one)
         artifacts.sample_sheet(self.run)
         if screened and review.is_required(self.run):
             get_run_logger().info(wait_for_review(self.run).sentence)
@@ -210,13 +211,14 @@ class _Balance:
     def _whole(self, step: str) -> dict[str, Any]:
         """Do a step that has no parts, now."""
         self._parts(step)
-        return self._done(self._submit(step, ""))
-
-    def _done(self, future: Part) -> dict[str, Any]:
-        """Wait for a part, and tell how far the run is."""
-        result: dict[str, Any] = future.result()
-        self._bar.step()
+        result = self._done(self._submit(step, ""))
         _write_metrics(self.run.folder, self.run.config)
+        return result
+
+    def _done(self, part: Part) -> dict[str, Any]:
+        """Wait for a part, and tell how far the run is."""
+        result: dict[str, Any] = part.result()
+        self._bar.step()
         return result
 
     def _parts(self, step: str) -> tuple[str, ...]:
