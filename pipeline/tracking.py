@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -40,6 +42,9 @@ def track(run: RunFolder) -> str:
         PipelineError: The server does not answer, or refuses.
     """
     uri = str(run.config.pipeline.mlflow)
+    # Its own seven tries take minutes; the run's results are safe, and the same command tries again.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     try:
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient

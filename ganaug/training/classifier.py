@@ -28,6 +28,7 @@ from ganaug.recipe import Recipe
 from ganaug.training.batches import batches
 from ganaug.training.classifiers.network import Network
 from ganaug.training.mixing import mix
+from ganaug.training.networks.conditioning import check_shape
 from ganaug.training.objective import classification_loss
 
 CLASSIFIER_FILE = "classifier.json"
@@ -317,6 +318,7 @@ def load_classifiers(folder: Path, device: str = "cpu") -> list[Classifier]:
 def _load(folder: Path, device: str) -> Iterator[Classifier]:
     try:
         spec = json.loads((folder / CLASSIFIER_FILE).read_text(encoding="utf-8"))
+        check_shape(spec["image_shape"])
         for file in spec["files"]:
             model = Classifier(tuple(spec["image_shape"]), len(spec["class_names"]))
             model.load_state_dict(load_file(folder / file))

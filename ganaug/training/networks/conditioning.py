@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn.functional import embedding
+
+from ganaug.card import MAX_SIDE_PX
 
 Kind = Literal["class-conditional", "exemplar-conditional"]
 Conditioning = Literal["none", "embedding", "projection", "normalisation", "classes"]
@@ -33,6 +37,10 @@ normalisation: scale and shift of normalised maps (Dumoulin et al. 2017, arXiv:1
     et al. 2017, arXiv:1707.00683); the score as with projection;
 classes: beside the latent; the discriminator tells K classes and "fake" apart (Odena 2016, arXiv:1606.01583).
 """
+
+
+_MOST_VALUES = 2**28
+"""A network's largest layer, or all its exemplars, may have so many numbers."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +74,30 @@ class NetworkSpec:
 
     @classmethod
     def load(cls, path: Path) -> NetworkSpec:
-        """Read a spec that `save` wrote."""
+        """Read a spec that `save` wrote.
+
+        Raises:
+            ValueError: It is none, or one of networks that would take all memory.
+        """
         tree = json.loads(path.read_text(encoding="utf-8"))["spec"]
-        counts = tree["exemplar_counts"]
-        return cls(
-            network=tree["network"],
-            image_shape=tuple(tree["image_shape"]),
-            class_ids=tuple(tree["class_ids"]),
-            z_dim=tree["z_dim"],
-            width=tree["width"],
-            exemplar_counts=None if counts is None else tuple(counts),
-            conditioning=tree.get("conditioning", "projection"),
-            unconditional_px=tree.get("unconditional_px", 0),
-        )
+        spec: NetworkSpec = TypeAdapter(cls).validate_python(tree)
+        check_shape(spec.image_shape)
+        exemplars = sum(spec.exemplar_counts or ()) * math.prod(spec.image_shape)
+        units = spec.width * (math.prod(spec.image_shape) + spec.z_dim + spec.width + len(spec.class_ids))
+        if min(spec.width, spec.z_dim) < 1 or max(exemplars, units) > _MOST_VALUES:
+            raise ValueError("its networks would take all memory")
+        return spec
+
+
+def check_shape(shape: tuple[int, int, int]) -> None:
+    """Refuse a shape that no image has.
+
+    Raises:
+        ValueError: It is not (height, width, channels) of an image that ganaug works on.
+    """
+    *sides, channels = shape
+    if not (all(1 <= side <= MAX_SIDE_PX for side in sides) and 1 <= channels <= 4):
+        raise ValueError(f"{shape} is not the shape of an image")
 
 
 class ClassEmbedding(nn.Module):
