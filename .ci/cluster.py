@@ -27,7 +27,7 @@ from support.ray_nodes import two_nodes  # noqa: E402
 SETTINGS = {
     "train.steps": 60,
     # Long enough for both nodes to be in the middle of a class when one of them dies.
-    "train.class-steps": 200,
+    "train.class-steps": 1500,
     "train.checkpoint-every": 20,
     "train.patience": 0,
     "train.processes": 1,
