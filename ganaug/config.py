@@ -521,7 +521,7 @@ class PipelineConfig(Section):
     retries: NonNegativeInt = 1
     """Times that a task is tried again when a retry can help (input/output trouble)."""
     mlflow: str | None = None
-    """Address of an MLflow tracking server (`http://host:5000`): settings, figures and report of each run go
+    """Address of an MLflow tracking server (its URL): settings, figures and report of each run go
     there, and published models into its registry."""
     metrics_file: Path | None = None
     """A file that holds the run's figures in Prometheus' text format, written anew after each step: for

@@ -98,12 +98,14 @@ def test_loaders_leave_no_processes_and_no_open_files():
     batches = loader(digits(100))
     hashes(batches)
     before, epochs = open_files(psutil.Process()), 10
+    # Other tests' pools of processes may still be there.
+    others = multiprocessing.active_children()
     for _ in range(epochs):
         hashes(batches)
     gc.collect()
     # Each epoch opens more than one for each of its two workers; some are closed a little later.
     assert open_files(psutil.Process()) < before + epochs
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= set(others)
 
 
 def test_a_worker_that_stays_holds_no_more_after_ten_epochs_than_after_one():

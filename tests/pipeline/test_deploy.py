@@ -118,6 +118,11 @@ def test_deploy_makes_what_is_needed_once_and_a_prefect_yaml_makes_the_same(serv
         assert {key: one[key] for key in SAME} == {key: made[entrypoint][key] for key in SAME}, entrypoint
 
 
+def deploy(server, images, name, *words):
+    """Of a name of its own, so that no test waits for what another has left running."""
+    return server.ganaug(images, "deploy", "images", *WORDS, "--name", name, *words)
+
+
 def wait_until(is_so, within_s=300):
     deadline = time.monotonic() + within_s
     while not (found := is_so()):
@@ -128,14 +133,14 @@ def wait_until(is_so, within_s=300):
 
 @pytest.mark.slow
 def test_a_cron_run_whose_worker_is_killed_goes_on_with_the_next_worker(server, images):
-    server.ganaug(images, "deploy", "images", *WORDS, "--cron", "* * * * *")
+    deploy(server, images, "nightly", "--cron", "* * * * *")
     began = time.time()
 
     def running():
         own = [run for run in server.flow_runs() if run["auto_scheduled"] and run["state_type"] == "RUNNING"]
         return [run for run in own if run["work_pool_name"] == "ganaug"]
 
-    run_folder = images / "runs" / "images-series" / "0001"
+    run_folder = images / "runs" / "nightly-series" / "0001"
     with server.worker() as worker:
         run = wait_until(running)[0]
         wait_until(
@@ -144,25 +149,25 @@ def test_a_cron_run_whose_worker_is_killed_goes_on_with_the_next_worker(server, 
         kill_tree(worker)
     classifiers = (run_folder / "train" / "classifiers" / "step.json").read_bytes()
     with server.worker():
+        deploy(server, images, "nightly", "--cron", "")
         ended = server.wait_for(run["id"], "COMPLETED", "FAILED")
     assert (ended["state_name"], ended["run_count"]) == ("Completed", 2)
-    assert ended["name"] == "refresh images"
+    assert ended["name"] == "refresh nightly"
     assert time.time() - began < 600
     # The training of the classifiers had ended before, and was not done again.
     assert (run_folder / "train" / "classifiers" / "step.json").read_bytes() == classifiers
     assert json.loads((run_folder / "outcome.json").read_text())["kind"] == "first"
     names = {one["name"] for one in server.ask("task_runs/filter", {"limit": 200})}
-    assert "train 003-3 of images" in names
-    server.ganaug(images, "deploy", "images", *WORDS, "--cron", "")
+    assert "train 003-3 of nightly" in names
 
 
 @pytest.mark.slow
 def test_a_run_that_an_event_begins_outlives_a_restart_of_the_server(server, images):
-    server.ganaug(images, "deploy", "images", *WORDS, "--cron", "")
-    run_folder = images / "runs" / "images-series" / "0001"
+    deploy(server, images, "watched", "--cron", "")
+    run_folder = images / "runs" / "watched-series" / "0001"
     before = {run["id"] for run in server.flow_runs()}
     with server.worker():
-        server.ganaug(images, "watch", "images", "--once")
+        server.ganaug(images, "watch", "images", "--name", "watched", "--once")
         (run,) = wait_until(
             lambda: [
                 run
@@ -170,32 +175,32 @@ def test_a_run_that_an_event_begins_outlives_a_restart_of_the_server(server, ima
                 if run["id"] not in before and run["state_type"] == "RUNNING"
             ]
         )
-        assert run["created_by"]["display_value"] == "balance when images changed"
+        assert run["created_by"]["display_value"] == "balance when watched changed"
         wait_until(lambda: (run_folder / "train").exists())
         server.kill()
         time.sleep(5)
         server.start()
         assert server.wait_for(run["id"], "COMPLETED", "FAILED")["state_name"] == "Completed"
         write_digits(images / "images", 3, 15, 20)
-        retrained = server.start_run("retrain-class/images", {"class_name": "3"})
+        retrained = server.start_run("retrain-class/watched", {"class_name": "3"})
         ended = server.wait_for(retrained, "COMPLETED", "FAILED")
-    assert (ended["state_name"], ended["name"]) == ("Completed", "retrain 3 of images")
+    assert (ended["state_name"], ended["name"]) == ("Completed", "retrain 3 of watched")
     outcome = json.loads((run_folder.parent / "0002" / "outcome.json").read_text())
     assert outcome["warm"] == ["003-3"]
 
 
 @pytest.mark.slow
 def test_serve_runs_the_flows_from_one_process(server, images):
-    words = ["-m", "ganaug.cli", "serve", "images", *WORDS, "--cron", ""]
+    words = ["-m", "ganaug.cli", "serve", "images", *WORDS, "--name", "served", "--cron", ""]
     with (images / "log").open("wb") as log:
         serving = subprocess.Popen(
             [sys.executable, *words], cwd=images, env=server.environment, stdout=log, stderr=log
         )
     try:
-        wait_until(lambda: "produce/images" in (images / "log").read_text() or serving.poll() is not None)
+        wait_until(lambda: "produce/served" in (images / "log").read_text() or serving.poll() is not None)
         model = str(ROOT / "exported" / "digits@1")
         run = server.start_run(
-            "produce/images", {"config": {"model": model, "out": "made", "count": 3, "device": "cpu"}}
+            "produce/served", {"config": {"model": model, "out": "made", "count": 3, "device": "cpu"}}
         )
         ended = server.wait_for(run, "COMPLETED", "FAILED")
         assert ended["state_name"] == "Completed", (images / "log").read_text()

@@ -162,7 +162,7 @@ def test_a_dry_run_lists_what_would_be_made_and_writes_nothing(ganaug, tiny_mode
         ("--count 5 --format npz --encoding png", r"npz holds arrays: it takes no encoding"),
         ("--count 5 --format zip", r"format"),
         ("--count 5 --encoding gif", r"encoding"),
-        ("--count 5 --runner dask", r"runner"),
+        ("--count 5 --runner spark", r"runner"),
         ("--count 5 --precision int8", r"precision"),
         ("--count many", r"count"),
         ("--count 5 --colour red", r"colour"),
