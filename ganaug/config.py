@@ -570,7 +570,7 @@ class Config(Section):
         return name
 
     run_dir: Path | None = None
-    """The run folder; nothing means runs/<name>."""
+    """The run folder; nothing means `runs/<name>`."""
     device: Device = "auto"
     """Where GANs are trained and run; `auto` takes a GPU when there is one."""
     data: DataConfig = DataConfig()

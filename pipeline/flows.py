@@ -243,6 +243,8 @@ class _Balance:
         def tell(done: dict[str, Any]) -> None:
             task = done["task"]
             listener().finished(step, part, seconds=task["seconds"], was_done=task["was_done"])
+            took = "done before" if task["was_done"] else f"{task['seconds']:.1f} s"
+            get_run_logger().info(f"{step} {part}".strip() + f": {took}")
             emit_step(self.run, step, part, **task)
 
         return self._submission.ask(submit, after, tell)

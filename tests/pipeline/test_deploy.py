@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -181,6 +182,9 @@ def test_a_run_that_an_event_begins_outlives_a_restart_of_the_server(server, ima
         time.sleep(5)
         server.start()
         assert server.wait_for(run["id"], "COMPLETED", "FAILED")["state_name"] == "Completed"
+        query = {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200}
+        told = [one["message"] for one in server.ask("logs/filter", query)]
+        assert any(re.fullmatch(r"train 003-3: \d+\.\d s", line) for line in told), told
         write_digits(images / "images", 3, 15, 20)
         retrained = server.start_run("retrain-class/watched", {"class_name": "3"})
         ended = server.wait_for(retrained, "COMPLETED", "FAILED")
