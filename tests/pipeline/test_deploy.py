@@ -75,7 +75,7 @@ def deployments(server):
 SAME = ("parameters", "tags", "work_pool_name", "job_variables", "description", "concurrency_options")
 
 
-@pytest.mark.slow
+@pytest.mark.servers
 def test_deploy_makes_what_is_needed_once_and_a_prefect_yaml_makes_the_same(server, images):
     for _ in range(2):
         said = server.ganaug(images, "deploy", "images", *WORDS, "--cron", "5 3 * * 1", "--gpus", "2")
@@ -132,7 +132,7 @@ def wait_until(is_so, within_s=300):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.servers
 def test_a_cron_run_whose_worker_is_killed_goes_on_with_the_next_worker(server, images):
     deploy(server, images, "nightly", "--cron", "* * * * *")
     began = time.time()
@@ -162,7 +162,7 @@ def test_a_cron_run_whose_worker_is_killed_goes_on_with_the_next_worker(server, 
     assert "train 003-3 of nightly" in names
 
 
-@pytest.mark.slow
+@pytest.mark.servers
 def test_a_run_that_an_event_begins_outlives_a_restart_of_the_server(server, images):
     deploy(server, images, "watched", "--cron", "")
     run_folder = images / "runs" / "watched-series" / "0001"
@@ -193,7 +193,7 @@ def test_a_run_that_an_event_begins_outlives_a_restart_of_the_server(server, ima
     assert outcome["warm"] == ["003-3"]
 
 
-@pytest.mark.slow
+@pytest.mark.servers
 def test_serve_runs_the_flows_from_one_process(server, images):
     words = ["-m", "ganaug.cli", "serve", "images", *WORDS, "--name", "served", "--cron", ""]
     with (images / "log").open("wb") as log:

@@ -9,7 +9,7 @@ import time
 import pytest
 from support.ray_nodes import two_nodes
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(400)]
 
 # Each task says where it runs, and ends when the file `go` is there.
 _FLOW = """

@@ -137,6 +137,7 @@ def wait_for_pause(server, where, process):
         time.sleep(0.3)
 
 
+@pytest.mark.servers
 def test_the_flow_waits_and_goes_on_when_the_page_or_the_command_answers(server, tmp_path):
     write_first(tmp_path / "images")
     process = start(server, tmp_path)
@@ -171,6 +172,7 @@ def test_the_flow_waits_and_goes_on_when_the_page_or_the_command_answers(server,
     assert "the images were rejected in review by Ada" in " ".join(said.split())
 
 
+@pytest.mark.servers
 def test_when_nobody_answers_the_settings_decide(server, tmp_path):
     write_first(tmp_path / "images")
     process = start(server, tmp_path, "--review.timeout-s", "3", "--review.on-timeout", "approve")

@@ -7,7 +7,7 @@ import sys
 import pytest
 from test_main_job import digests
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
 
 # The smallest run with a base, a class of its own, and everything after it.
 SETTINGS = {

@@ -12,7 +12,7 @@ from support.bars import bars, settings
 
 from ganaug.training.launch import Job
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(300)]
 
 
 def test_two_machines_train_what_two_processes_of_one_train(tmp_path: Path) -> None:
