@@ -294,8 +294,15 @@ def _make_common(how: Deploying) -> None:
             known = client.find_automation(automation.name)
             if known is None:
                 client.create_automation(automation)
-            else:
+            elif _as_said(known) != _as_said(automation):
+                # Renewed only then: the server forgets which runs it was waiting to hear from.
                 client.update_automation(known.id, automation)
+
+
+def _as_said(automation: AutomationCore) -> dict[str, Any]:
+    """What an automation does, without what the server adds."""
+    fields = {"name": True, "description": True, "trigger": True, "actions": True}
+    return automation.model_dump(mode="json", include=fields, exclude={"trigger": {"id"}})
 
 
 def _automations() -> Sequence[AutomationCore]:

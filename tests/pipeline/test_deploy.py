@@ -150,8 +150,8 @@ def test_a_cron_run_whose_worker_is_killed_goes_on_with_the_next_worker(server, 
         kill_tree(worker)
     classifiers = (run_folder / "train" / "classifiers" / "step.json").read_bytes()
     with server.worker():
-        deploy(server, images, "nightly", "--cron", "")
         ended = server.wait_for(run["id"], "COMPLETED", "FAILED")
+        deploy(server, images, "nightly", "--cron", "")
     assert (ended["state_name"], ended["run_count"]) == ("Completed", 2)
     assert ended["name"] == "refresh nightly"
     assert time.time() - began < 600
@@ -182,13 +182,17 @@ def test_a_run_that_an_event_begins_outlives_a_restart_of_the_server(server, ima
         time.sleep(5)
         server.start()
         assert server.wait_for(run["id"], "COMPLETED", "FAILED")["state_name"] == "Completed"
-        query = {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "limit": 200}
-        told = [one["message"] for one in server.ask("logs/filter", query)]
-        assert any(re.fullmatch(r"train 003-3: \d+\.\d s", line) for line in told), told
         write_digits(images / "images", 3, 15, 20)
         retrained = server.start_run("retrain-class/watched", {"class_name": "3"})
         ended = server.wait_for(retrained, "COMPLETED", "FAILED")
     assert (ended["state_name"], ended["name"]) == ("Completed", "retrain 3 of watched")
+    query = {"logs": {"flow_run_id": {"any_": [retrained]}}, "limit": 200}
+
+    def told():
+        return [one["message"] for one in server.ask("logs/filter", query)]
+
+    # They are sent in batches.
+    wait_until(lambda: any(re.fullmatch(r"train 003-3: \d+\.\d s", line) for line in told()))
     outcome = json.loads((run_folder.parent / "0002" / "outcome.json").read_text())
     assert outcome["warm"] == ["003-3"]
 

@@ -134,9 +134,11 @@ class Server:
 
 def kill_tree(process: subprocess.Popen[Any]) -> None:
     """Kill a process and all its descendants at once, also those with a session of their own."""
-    for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        own = psutil.Process(process.pid)
+        for one in [*own.children(recursive=True), own]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
     process.wait()
 
 
