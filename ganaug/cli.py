@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -27,10 +28,10 @@ from ganaug.terminal import (
     Flag,
     Rest,
     RunDir,
+    below,
     console,
     do_step,
     errors,
-    fields_page,
     gain,
     quiet_prefect,
     settings_of,
@@ -75,7 +76,6 @@ app = App(
 )
 
 
-@app.command
 def run(
     *path: Rest,
     config: ConfigFile = None,
@@ -144,7 +144,7 @@ def _step_verb(step: str, text: str) -> None:
 
     verb.__name__ = step
     verb.__doc__ = text
-    app.command(verb, name=step, help_epilogue=fields_page(step))
+    app.command(verb, name=step, help_epilogue=below(verb, step))
 
 
 _STEP_HELP = {
@@ -160,20 +160,8 @@ _STEP_HELP = {
 
 for _name, _text in _STEP_HELP.items():
     _step_verb(_name, _text)
-for _verb in (cli_production.produce, cli_production.screen):
-    app.command(_verb, help_epilogue=fields_page(_verb.__name__))
-app.command(cli_production.reproduce)
-app.command(cli_pipeline.refresh, help_epilogue=fields_page("refresh"))
-app.command(cli_pipeline.deploy)
-app.command(cli_pipeline.serve)
-app.command(cli_pipeline.watch)
-app.command(cli_pipeline.metrics)
-app.command(cli_pipeline.review, help_epilogue=fields_page("review"))
-for _store_verb in cli_store.VERBS:
-    app.command(_store_verb, help_epilogue=cli_store.examples(_store_verb))
 
 
-@app.command(help_epilogue=fields_page("publish"))
 def publish(
     *path: Rest,
     config: ConfigFile = None,
@@ -200,7 +188,6 @@ def publish(
     fail_without_gain(outcome.record.summary, chosen.publish)
 
 
-@app.command(name="evaluate-generator")
 def evaluate_generator(
     *path: Rest,
     model: str | None = None,
@@ -248,6 +235,25 @@ def evaluate_generator(
         found = quality.evaluate(model, chosen, asked)
     for table in tables(found):
         console.print(table)
+
+
+_VERBS: list[tuple[Callable[..., None], str]] = [
+    (run, ""),
+    (cli_production.produce, "produce"),
+    (cli_production.screen, "screen"),
+    (cli_production.reproduce, ""),
+    (publish, "publish"),
+    (cli_pipeline.refresh, "refresh"),
+    (cli_pipeline.review, "review"),
+    (cli_pipeline.deploy, ""),
+    (cli_pipeline.serve, ""),
+    (cli_pipeline.watch, ""),
+    (cli_pipeline.metrics, ""),
+    *((verb, "") for verb in cli_store.VERBS),
+    (evaluate_generator, ""),
+]
+for _verb, _section in _VERBS:
+    app.command(_verb, name=_verb.__name__.replace("_", "-"), help_epilogue=below(_verb, _section))
 
 
 def _show_dry_run(chosen: Config) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -269,13 +267,6 @@ def card(
         return
     write_model_page(folder, about, license=license, source=source)
     console.print(Text(f"{README_FILE} (licence {license}) and {SAMPLES_FILE} in {folder}"), soft_wrap=True)
-
-
-def examples(verb: Callable[..., None]) -> str:
-    """The examples of a verb's docstring, which its help leaves out; to be put under it."""
-    text = inspect.cleandoc(verb.__doc__ or "")
-    lines = text.partition("Examples:\n")[2].partition("Args:\n")[0].splitlines()
-    return "Examples:\n\n" + "\n\n".join(line.strip() for line in lines if line.strip())
 
 
 VERBS = (models, card, promote, rollback, gc, history, keys, sign)

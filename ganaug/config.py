@@ -637,6 +637,20 @@ def load(
     data_section = tree.get("data") or {}
     if isinstance(data_section, Mapping) and data_section.get("path") is None:
         tree = _merge(BUNDLED_DIGITS, tree)
+    return _validated(tree, problems)
+
+
+def load_whole(path: Path) -> Config:
+    """Read a file that `describe` wrote: it says everything, and nothing is filled in.
+
+    Raises:
+        PathNotFoundError: It does not exist.
+        SettingsError: It was changed to something that cannot be.
+    """
+    return _validated(_read_yaml(path), [])
+
+
+def _validated(tree: Mapping[str, Any], problems: list[str]) -> Config:
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:

@@ -187,6 +187,9 @@ def take_over(run: RunFolder, part: str, out: Path) -> dict[str, Any] | None:
 def decide(run: RunFolder, plan: BalancePlan, *, has_base: bool) -> Decision:
     """Decide once what is trained, from the images as they were and as they are.
 
+    A decision stands as long as settings and code of training are those that it was made with: a run that
+    was stopped and is given others keeps no weights that those did not make.
+
     Args:
         run: A run whose `split` and `plan` are done.
         plan: Its plan.
@@ -195,8 +198,8 @@ def decide(run: RunFolder, plan: BalancePlan, *, has_base: bool) -> Decision:
     Raises:
         SettingsError: A class was asked for that gets no GAN of its own.
     """
-    decision = load(run)
-    if decision is None:
+    decision, (settings, code) = load(run), _of_training(run)
+    if decision is None or (decision.settings, decision.code) != (settings, code):
         decision = _decide(run, plan, has_base=has_base)
         write_atomically(
             run.folder / FOLDER / DECISION_FILE, _DECISION.dump_json(decision, indent=2).decode()
@@ -211,8 +214,7 @@ def _decide(run: RunFolder, plan: BalancePlan, *, has_base: bool) -> Decision:
         raise SettingsError(
             [f"{unknown} have no GAN of their own; those that have: {', '.join(own) or 'none'}"]
         )
-    settings = {**run.config.train.model_dump(mode="json"), "device": run.config.device}
-    code = hashlib.sha256("".join(map(code_hash, _TRAINS)).encode()).hexdigest()
+    settings, code = _of_training(run)
     if last_of(run) is None:
         return Decision("first", "first run", settings=settings, code=code)
     last = _last_run(run)
@@ -246,6 +248,12 @@ def _decide(run: RunFolder, plan: BalancePlan, *, has_base: bool) -> Decision:
         warm=tuple(part for part in warm if part in known),
         kept=tuple(kept),
     )
+
+
+def _of_training(run: RunFolder) -> tuple[dict[str, Any], str]:
+    """Settings and hash of the code that train."""
+    settings = {**run.config.train.model_dump(mode="json"), "device": run.config.device}
+    return settings, hashlib.sha256("".join(map(code_hash, _TRAINS)).encode()).hexdigest()
 
 
 def _why_full(

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 import ganaug
-from ganaug.config import Config, describe, load
+from ganaug.config import Config, describe, load_whole
 from ganaug.errors import GanaugError, MissingStepError, OutputError, RunFolderError
 from ganaug.progress import Progress, silent
 
@@ -157,7 +157,7 @@ class RunFolder:
                 f"{folder} is not a run folder (it has no {RUN_FILE}); `ganaug run` makes one"
             )
         try:
-            config = load(folder / CONFIG_FILE)
+            config = load_whole(folder / CONFIG_FILE)
         except GanaugError as error:
             raise RunFolderError(
                 f"{folder / CONFIG_FILE} cannot be used: {error}\nGive the settings again with `ganaug run`, or "

@@ -5,9 +5,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
+import inspect
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,8 +99,20 @@ def fields_page(step: str) -> str:
         section = Config.model_fields[name].annotation
         for field, info in section.model_fields.items():  # type: ignore[union-attr]
             option = f"--{name}.{field.replace('_', '-')}"
-            lines.append(f"{option}  [{info.default}]\n    {' '.join((info.description or '').split())}")
-    return "Settings of this step:\n\n" + "\n".join(lines) + "\n\nThe run's other settings stay as they are."
+            lines.append(f"{option}  [{info.default}]  {' '.join((info.description or '').split())}")
+    # A paragraph each: single line breaks would run together.
+    return (
+        "Settings of this step:\n\n" + "\n\n".join(lines) + "\n\nThe run's other settings stay as they are."
+    )
+
+
+def below(verb: Callable[..., None], section: str = "") -> str:
+    """What stands under a verb's help: its examples, which cyclopts leaves out, and the settings of a section."""
+    text = inspect.cleandoc(verb.__doc__ or "")
+    lines = text.partition("Examples:\n")[2].partition("Args:\n")[0].splitlines()
+    examples = "\n\n".join(line.strip() for line in lines if line.strip())
+    pages = [f"Examples:\n\n{examples}" if examples else "", fields_page(section) if section else ""]
+    return "\n\n".join(filter(None, pages))
 
 
 def settings_of(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -12,6 +11,7 @@ from prefect import get_client, runtime
 from prefect.exceptions import FlowPauseTimeout, ObjectNotFound
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
+from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import Field
 
@@ -54,11 +54,12 @@ def wait_for_review(run: RunFolder) -> review.Decision:
         given = _answered(run, left_s)
         decided = review.decision_of(run)
         if decided is None and given is not None:
-            # Classes that do not exist: asked again.
-            with contextlib.suppress(SettingsError):
+            try:
                 decided = review.decide(
                     run, given.decision, drop=given.drop, by=given.by, comment=given.comment
                 )
+            except SettingsError as error:
+                get_run_logger().warning(f"asked again: {error}")
     review.stop_waiting(run)
     return decided
 

@@ -217,6 +217,14 @@ def test_data_that_change_while_a_run_was_stopped_begin_it_anew(where):
     assert again.run.record("split") is None
 
 
+def test_a_stopped_run_that_is_given_other_settings_of_training_keeps_nothing(where):
+    write_digits(where / "images", 3, 15, 25)
+    assert decided().kept == ("base", "002-2")
+    assert decided().kept == ("base", "002-2")
+    decision = decided(train__steps="61")
+    assert (decision.kind, decision.kept) == ("full", ())
+
+
 def test_a_single_run_is_no_series(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_first(tmp_path / "images")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ganaug
-from ganaug.config import Config, PlanConfig, ScreenConfig
+from ganaug.config import Config, PlanConfig, ScreenConfig, load
 from ganaug.errors import MissingStepError, OutputError, RunFolderError
 from ganaug.run import Job, RunFolder, Step, code_hash, is_current, perform
 
@@ -221,3 +221,11 @@ def test_the_packages_face_and_what_notebooks_show_make_no_step_stale(tmp_path):
     before = hash_after()
     assert hash_after("__init__.py", "notebook.py", "to_files.py") == before
     assert hash_after("generate.py") != before
+
+
+def test_a_run_is_opened_with_the_very_settings_that_it_was_begun_with(tmp_path):
+    # Also without a path of data and without cuts, as a deployment may ask for: nothing is filled in.
+    for chosen in (Config(), load(None), load(None, {"split.keep": "{3: 7}"})):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        RunFolder.create(folder, chosen, "of the data")
+        assert RunFolder.open(folder).config == chosen
