@@ -1,5 +1,6 @@
 """Models and productions at addresses: what a server may do to who asks it, and what is told of the way in."""
 
+import contextlib
 import functools
 import http.server
 import json
@@ -35,12 +36,11 @@ def served(tmp_path, tiny_model):
             elif self.path in endless:
                 self.send_response(200)
                 self.end_headers()
-                try:
+                # Until the client has had enough.
+                with contextlib.suppress(OSError):
                     while True:
                         self.wfile.write(bytes(2**16))
                         sent[self.path] = sent.get(self.path, 0) + 2**16
-                except OSError:
-                    pass
             else:
                 super().do_GET()
 
