@@ -6,6 +6,7 @@ from one process, and `as_yaml` writes it as a `prefect.yaml` for `prefect deplo
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -93,14 +94,9 @@ def entries(config: Config, how: Deploying) -> list[dict[str, Any]]:
     produced = {**made.model_dump(mode="json", exclude_defaults=True), "count": 1000}
     # One at a time: a run that comes while another is at work waits for it.
     queued = {"limit": 1, "collision_strategy": "ENQUEUE"}
-    # The store's history says who published: the deployment, not the user that workers run as.
-    environment = {
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
-        "GANAUG_WHO": f"deployment of {name}",
-    }
     pool = {
         "name": how.pool,
-        "job_variables": {"working_dir": str(how.working_dir.resolve()), "env": environment},
+        "job_variables": {"working_dir": str(how.working_dir.resolve()), "env": _environment(config)},
     }
     changed = {
         "type": "event",
@@ -133,6 +129,15 @@ def entries(config: Config, how: Deploying) -> list[dict[str, Any]]:
             **common,
         },
     ]
+
+
+def _environment(config: Config) -> dict[str, str]:
+    """What the environment of a deployed run says beside what its worker has."""
+    return {
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+        # The store's history says who published: the deployment, not the user that workers run as.
+        "GANAUG_WHO": f"deployment of {run_name(config)}",
+    }
 
 
 def as_yaml(config: Config, how: Deploying) -> str:
@@ -179,7 +184,9 @@ def serve(config: Config, how: Deploying) -> None:
     """
     with _server():
         _make_common(how)
-        prefect.serve(*_deployments(config, how), limit=1)
+        # Only a work pool takes job variables; runs of this process have its environment and folder.
+        os.environ |= _environment(config)
+        prefect.serve(*_deployments(config, how, in_pool=False), limit=1)
 
 
 def check_server() -> None:
@@ -239,7 +246,7 @@ def _server() -> Iterator[None]:
         process.wait()
 
 
-def _deployments(config: Config, how: Deploying) -> list[RunnerDeployment]:
+def _deployments(config: Config, how: Deploying, *, in_pool: bool = True) -> list[RunnerDeployment]:
     found = []
     for (flow_name, flow), entry in zip(_FLOWS.items(), entries(config, how), strict=True):
         assert flow.name == flow_name
@@ -261,7 +268,7 @@ def _deployments(config: Config, how: Deploying) -> list[RunnerDeployment]:
                     for one in entry.get("triggers", ())
                 ],
                 tags=entry["tags"],
-                job_variables=entry["work_pool"]["job_variables"],
+                job_variables=entry["work_pool"]["job_variables"] if in_pool else {},
                 entrypoint_type=EntrypointType.MODULE_PATH,
             )
         )

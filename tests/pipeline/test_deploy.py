@@ -206,6 +206,7 @@ def test_serve_runs_the_flows_from_one_process(server, images):
         )
     try:
         wait_until(lambda: "produce/served" in (images / "log").read_text() or serving.poll() is not None)
+        assert serving.poll() is None, (images / "log").read_text()
         model = str(ROOT / "exported" / "digits@1")
         run = server.start_run(
             "produce/served", {"config": {"model": model, "out": "made", "count": 3, "device": "cpu"}}
