@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from threading import Lock
-from typing import Any
 
 import torch
 
@@ -33,8 +33,11 @@ def resolve_device(asked: str) -> str:
 
 
 _lock = Lock()
-_inside: list[Any] = []
-"""One entry for each `cpu_threads` that is being run now, in all threads; the first knows what was before."""
+_inside: list[int] = []
+"""One entry for each `cpu_threads` that is being run now, in all threads."""
+_outermost = contextlib.ExitStack()
+"""What the first of them set, for the last to set back."""
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @contextlib.contextmanager
@@ -53,11 +56,11 @@ def cpu_threads(count: int | None) -> Iterator[None]:
     if count is None:
         yield
         return
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
     with _lock:
         before = torch.get_num_threads()
-        _inside.append(_inside[0] if _inside else threadpool_limits(limits=count))
+        if not _inside:
+            _outermost.enter_context(_library_threads(count))
+        _inside.append(count)
         # OpenMP keeps it by thread.
         torch.set_num_threads(count)
     try:
@@ -65,8 +68,26 @@ def cpu_threads(count: int | None) -> Iterator[None]:
     finally:
         with _lock:
             torch.set_num_threads(before)
-            limits = _inside.pop()
+            _inside.pop()
             if _inside:
                 torch.set_num_threads(count)
             else:
-                limits.restore_original_limits()
+                _outermost.close()
+
+
+@contextlib.contextmanager
+def _library_threads(count: int) -> Iterator[None]:
+    """The libraries that are loaded are set; those loaded in the block read the environment, and keep it."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    known = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(count)))
+    try:
+        with threadpool_limits(limits=count):
+            yield
+    finally:
+        for name, value in known.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -43,6 +43,15 @@ class Node:
                 raise RuntimeError(self._log.read_text())
             time.sleep(0.1)
 
+    def tasks(self) -> list[str]:
+        """What its workers are doing, as Ray titles their processes: `ray::` and the function."""
+        found = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found += process.cmdline()[:1]
+        return [title for title in found if title.startswith("ray::") and not title.startswith("ray::IDLE")]
+
     def kill(self) -> None:
         """Kill all of its processes at once, as when a machine loses its power."""
         with contextlib.suppress(psutil.NoSuchProcess):

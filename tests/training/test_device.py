@@ -1,0 +1,32 @@
+"""How many threads numeric libraries take."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import json, os
+import torch
+from threadpoolctl import threadpool_info
+from ganaug.training.device import cpu_threads
+
+before = dict(os.environ)
+with cpu_threads(1), cpu_threads(1):
+    import faiss, scipy.linalg, sklearn.cluster
+    inside = [library["num_threads"] for library in threadpool_info()]
+after = [library["num_threads"] for library in threadpool_info() if "torch" in library["filepath"]]
+print(json.dumps([inside, after, before == dict(os.environ)]))
+"""
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="all take one thread by themselves")
+def test_libraries_that_are_loaded_in_the_block_take_as_many_threads_too():
+    said = subprocess.check_output([sys.executable, "-c", PROGRAM], text=True)
+    inside, after, is_set_back = json.loads(said)
+    assert len(inside) >= 4
+    assert set(inside) == {1}
+    assert 1 not in after
+    assert is_set_back
