@@ -13,12 +13,12 @@ import torch
 from threadpoolctl import threadpool_info
 from ganaug.training.device import cpu_threads
 
-before = dict(os.environ)
+threads = {name for name in os.environ if name.endswith("_NUM_THREADS")}
 with cpu_threads(1), cpu_threads(1):
     import faiss, scipy.linalg, sklearn.cluster
     inside = [library["num_threads"] for library in threadpool_info()]
 after = [library["num_threads"] for library in threadpool_info() if "torch" in library["filepath"]]
-print(json.dumps([inside, after, before == dict(os.environ)]))
+print(json.dumps([inside, after, threads == {name for name in os.environ if name.endswith("_NUM_THREADS")}]))
 """
 
 
