@@ -51,6 +51,7 @@ MISSED_S = 3 * HEARTBEAT_S
 PENDING_S = 300
 """A run that was taken and has not begun after so long has died too."""
 _START_S = 120
+_WAIT_S = 20
 _FLOWS: dict[str, Flow[..., Any]] = {
     "balance": balance,
     "retrain-class": retrain_class,
@@ -193,7 +194,7 @@ def check_server() -> None:
     """Make sure that there is a server that lasts.
 
     Raises:
-        PipelineError: None is configured, or it does not answer.
+        PipelineError: None is configured, or it has not answered for some seconds.
     """
     url = PREFECT_API_URL.value()
     if not url:
@@ -202,10 +203,14 @@ def check_server() -> None:
             "(`prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`), and give the command again; "
             "or use `ganaug serve`, which starts one itself."
         )
-    if not _answers(url):
-        raise PipelineError(
-            f"the Prefect server at {url} does not answer; is `prefect server start` running?"
-        )
+    # `prefect server start --background` comes back some seconds before its server answers.
+    deadline = time.monotonic() + _WAIT_S
+    while not _answers(url):
+        if time.monotonic() > deadline:
+            raise PipelineError(
+                f"the Prefect server at {url} does not answer; is `prefect server start` running?"
+            )
+        time.sleep(0.5)
 
 
 def _answers(url: str) -> bool:

@@ -1,21 +1,25 @@
 """Deployments on a real Prefect server, with a real worker: cron, events, kills and restarts."""
 
+import http.server
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 from pathlib import Path
 
 import pytest
 import yaml
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from support.growing import SMALL, write_digits, write_first
 from support.prefect_server import kill_tree, running_server
 
 from ganaug.config import Config, load
-from pipeline.deploy import Deploying, as_yaml, entries
+from pipeline.deploy import Deploying, as_yaml, check_server, entries
 
 WORDS = [word for key, value in SMALL.items() for word in (f"--{key}", value)] + ["--device", "cpu"]
 ROOT = Path(__file__).parents[2]
@@ -51,6 +55,29 @@ def test_without_a_server_the_error_says_what_to_do(tmp_path):
         assert done.returncode == 1
         assert told in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_server_that_is_still_starting_is_waited_for():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def start_late():
+        time.sleep(2)
+        with http.server.HTTPServer(("127.0.0.1", port), Healthy) as server:
+            server.handle_request()
+
+    late = threading.Thread(target=start_late)
+    late.start()
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
+        check_server()
+    late.join(timeout=10)
+    assert not late.is_alive()
+
+
+class Healthy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
 
 
 pytestmark = pytest.mark.timeout(900)
