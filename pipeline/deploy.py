@@ -203,7 +203,7 @@ def check_server() -> None:
             "(`prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api`), and give the command again; "
             "or use `ganaug serve`, which starts one itself."
         )
-    # `prefect server start --background` comes back some seconds before its server answers.
+    # It may have been started a moment ago, and takes some seconds to answer.
     deadline = time.monotonic() + _WAIT_S
     while not _answers(url):
         if time.monotonic() > deadline:
