@@ -26,6 +26,7 @@ from ganaug.weighting import effective_number, inverse_count, log_priors
 Balance = Literal[
     "none", "oversample", "smote", "weights", "effective number", "logit adjustment", "deferred"
 ]
+Thresholds = Literal["none", "folds", "synthetic"]
 DEFERRED_FROM = 0.8
 """Share of the steps after which deferred re-weighting weighs: 160 of 200 epochs in its paper."""
 REAL_FROM = 0.5
@@ -46,6 +47,8 @@ class Arm:
         synthetic: How synthetic images of the wanted classes are used.
         start: What the classifier's first weights are: drawn at random, or those of the base
             GAN's discriminator under a new head.
+        thresholds: What chooses how far the trained classifier's decisions are moved towards rare
+            classes: nothing, real images held out in turn, or synthetic images.
         function: A user's own: `package.module:function` that gives the recipe.
     """
 
@@ -57,12 +60,21 @@ class Arm:
     mixing: Mixing = "none"
     synthetic: SyntheticUse = "none"
     start: Literal["nothing", "discriminator"] = "nothing"
+    thresholds: Thresholds = "none"
     function: str = ""
 
     @property
     def has_synthetic(self) -> bool:
         """Whether it is one of the arms whose gain is in question."""
-        return self.synthetic != "none"
+        return self.synthetic != "none" or self.thresholds == "synthetic"
+
+    @property
+    def trained(self) -> Arm:
+        """The arm as it is trained: its thresholds are moved afterwards."""
+        if self.thresholds == "none":
+            return self
+        others = (part for part in _split(self.name) if "thresholds" not in PARTS[part].changes)
+        return make_arm("+".join(others) or "real")
 
     def recipe(
         self,
@@ -97,7 +109,7 @@ class Arm:
         if self.function:
             return call(self.function, train, synthetic, wanted)
         recipe = _real_recipe(train, self, seed)
-        if self.has_synthetic and synthetic is not None and len(synthetic):
+        if self.synthetic != "none" and synthetic is not None and len(synthetic):
             recipe = _with_synthetic(recipe, len(train), synthetic, wanted, self.synthetic, synthetic_share)
         return replace(recipe, strength=self.strength or strength, flips=flips)
 
@@ -225,6 +237,15 @@ PARTS = {
         "the wanted classes from synthetic images alone (classification accuracy score, Ravuri 2019)",
         {"synthetic": "only"},
     ),
+    "thresholds on folds": Part(
+        "decisions moved towards rare classes as far as real images held out in turn say (post-hoc logit "
+        "adjustment, Menon 2021)",
+        {"thresholds": "folds"},
+    ),
+    "thresholds on synthetic": Part(
+        "the same, as far as synthetic images say, of which the classifier has seen none",
+        {"thresholds": "synthetic"},
+    ),
     "discriminator": Part(
         "the classifier starts from the discriminator's features", {"start": "discriminator"}
     ),
@@ -243,7 +264,7 @@ def make_arm(name: str) -> Arm:
     """
     if is_path(name):
         return Arm(name, f"your own: {name}", function=name)
-    parts = [part.strip() for part in name.split("+")]
+    parts = _split(name)
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         known = ", ".join(repr(part) for part in PARTS)
@@ -265,10 +286,27 @@ def make_arm(name: str) -> Arm:
                 ]
             )
         fields |= PARTS[part].changes
+    if fields.get("thresholds") == "synthetic" and "synthetic" in fields:
+        raise SettingsError(
+            [
+                f"evaluate.arms: {name!r} trains on the synthetic images that its thresholds are to be chosen on; "
+                "leave one out, or take 'thresholds on folds'"
+            ]
+        )
     return Arm(name, "; ".join(PARTS[part].meaning for part in parts), **fields)
 
 
-QUICK = ("real", "oversampling+albumentations", "oversampling+albumentations+synthetic")
+def _split(name: str) -> list[str]:
+    return [part.strip() for part in name.split("+")]
+
+
+QUICK = (
+    "real",
+    "oversampling+albumentations",
+    "oversampling+albumentations+thresholds on folds",
+    "oversampling+albumentations+synthetic",
+    "oversampling+albumentations+thresholds on synthetic",
+)
 """The arms of `evaluate.budget: quick`."""
 STANDARD = (
     "real",
@@ -286,10 +324,13 @@ STANDARD = (
     "smote+albumentations",
     "oversampling+albumentations+mixup",
     "oversampling+albumentations+cutmix",
+    "oversampling+albumentations+thresholds on folds",
+    "oversampling+albumentations+mixup+thresholds on folds",
     "oversampling+albumentations+synthetic",
     "oversampling+albumentations+synthetic to balance",
     "oversampling+albumentations+synthetic first",
     "oversampling+albumentations+synthetic only",
+    "oversampling+albumentations+thresholds on synthetic",
 )
 """The arms of `evaluate.budget: standard` and `paper`."""
 ARMS = {name: make_arm(name) for name in (*STANDARD, "oversampling+albumentations+discriminator")}

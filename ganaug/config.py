@@ -372,7 +372,7 @@ class EvaluateConfig(Section):
     """How it is measured, on the locked real test split, whether synthetic images help."""
 
     budget: Literal["quick", "standard", "paper"] = "quick"
-    """What `auto` means below. `quick`: three arms, 4 seeds, nothing tuned; `standard`: every cheap
+    """What `auto` means below. `quick`: five arms, 4 seeds, nothing tuned; `standard`: every cheap
     arm and every use of synthetic images, 5 seeds, augmentation and use of synthetic images tuned
     on validation folds inside the training split; `paper`: the same on 10 splits of the images, 3
     seeds each."""

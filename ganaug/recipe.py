@@ -56,6 +56,8 @@ class Recipe:
         late: What changes in the last part of training; None where nothing does.
         strength: Name of the augmentation's strength.
         flips: Whether the augmentation mirrors left to right.
+        decision_offsets: (K,) float32, to be added to the logits (or log-probabilities) of the trained
+            classifier before it decides; None adds nothing.
     """
 
     images: Images
@@ -70,6 +72,7 @@ class Recipe:
     late: Late | None = None
     strength: str = "strong"
     flips: bool = False
+    decision_offsets: Floats | None = None
 
     def late_step(self, steps: int) -> int:
         """First of `steps` training steps, counted from 0, of the late part; `steps` without one."""
@@ -113,10 +116,13 @@ def problems(
         for name in ("class_ids", "source", "draw_probability", "augmented")
         if getattr(recipe, name).shape != (n,)
     ]
+    by_class = {"loss_weights": recipe.loss_weights, "logit_offsets": recipe.logit_offsets}
+    if recipe.decision_offsets is not None:
+        by_class["decision_offsets"] = recipe.decision_offsets
     found += [
         f"{name} must be {n_classes} finite numbers, one per class"
-        for name in ("loss_weights", "logit_offsets")
-        if getattr(recipe, name).shape != (n_classes,) or not np.isfinite(getattr(recipe, name)).all()
+        for name, values in by_class.items()
+        if values.shape != (n_classes,) or not np.isfinite(values).all()
     ]
     if not found:
         found += _wrong_values(recipe, n_real + n_synthetic, n_classes)

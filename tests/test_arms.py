@@ -51,6 +51,26 @@ def test_parts_combine():
     assert (arm.mixing, arm.synthetic, arm.has_synthetic) == ("cutmix", "first", True)
 
 
+def test_thresholds_are_moved_after_the_arm_without_them_was_trained():
+    folds = make_arm("oversampling+synthetic+thresholds on folds")
+    assert folds.trained == make_arm("oversampling+synthetic")
+    assert folds.has_synthetic
+    synthetic = make_arm("thresholds on synthetic + oversampling")
+    assert synthetic.trained == make_arm("oversampling")
+    assert synthetic.has_synthetic
+    alone = make_arm("thresholds on folds")
+    assert alone.trained == make_arm("real")
+    assert not alone.has_synthetic
+    for arm in (synthetic, alone):
+        recipe = arm.recipe(labelled(COUNTS), labelled((0, 30, 30), 1), [1, 2])
+        assert not recipe.has_synthetic(sum(COUNTS))
+
+
+def test_thresholds_are_not_chosen_on_images_that_were_trained_on():
+    with pytest.raises(SettingsError, match="take 'thresholds on folds'"):
+        make_arm("oversampling+synthetic+thresholds on synthetic")
+
+
 @pytest.mark.parametrize(
     "name",
     ["oversampling+smote", "mixup+cutmix", "light albumentations+strong albumentations", "mixup+mixup"],
@@ -73,11 +93,13 @@ def test_the_budget_chooses_the_arms_unless_they_are_named():
     assert (EvaluateConfig().chosen_seeds, EvaluateConfig(budget="standard").chosen_seeds) == (4, 5)
 
 
-def test_the_quick_budget_is_what_it_was():
+def test_the_quick_budget_has_each_way_of_moving_thresholds_and_what_it_is_compared_with():
     assert QUICK == (
         "real",
         "oversampling+albumentations",
+        "oversampling+albumentations+thresholds on folds",
         "oversampling+albumentations+synthetic",
+        "oversampling+albumentations+thresholds on synthetic",
     )
     assert not EvaluateConfig().is_tuned
 

@@ -203,7 +203,7 @@ def test_each_further_split_is_a_run_of_its_own_and_the_verdict_is_about_all(set
     verdict = json.loads((outcome.folder / "verdict.json").read_text())
     assert verdict["splits"] == 2
     scores = pd.read_parquet(outcome.folder / "scores.parquet")
-    assert scores.groupby("split").size().tolist() == [6, 6]
+    assert scores.groupby("split").size().tolist() == [10, 10]
     assert pd.read_parquet(outcome.folder / "per_class.parquet")["split"].nunique() == 2
     assert told == sorted(told)
     assert len(set(told)) > 20

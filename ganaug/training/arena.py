@@ -20,8 +20,8 @@ from ganaug.progress import Progress, in_parts, silent
 from ganaug.refusal import Checked
 from ganaug.scores import confusion, matched_recall, score, score_classes
 from ganaug.training.classifiers.choice import choose, usable
-from ganaug.training.contest import Entry, Ground, measure
-from ganaug.training.fits import Floats
+from ganaug.training.contest import Entry, Ground
+from ganaug.training.outcomes import Outcome, measure
 from ganaug.training.tuning import Tuned, asked_of, tune
 from ganaug.training.winner import winner_of, write_winner
 
@@ -89,13 +89,12 @@ def run_arena(
     entries = [Entry(arm, tuned.share, tuned.strength) for arm in arms]
     by_arm = measure(ground, entries, config.chosen_seeds, second)
     arena = _finish(by_arm, arms, ground, tuned, others, (checked or Checked()).with_notes(notes))
-    _write_winner(
-        next(entry for entry in entries if entry.arm.name == winner_of(arena.verdict)), arena, ground
-    )
+    winner = winner_of(arena.verdict)
+    _write_winner(next(one for one in entries if one.arm.name == winner), by_arm[winner], arena, ground)
     return arena
 
 
-def _write_winner(entry: Entry, arena: Arena, ground: Ground) -> None:
+def _write_winner(entry: Entry, outcomes: Sequence[Outcome], arena: Arena, ground: Ground) -> None:
     recipe = entry.arm.recipe(
         ground.train,
         ground.synthetic,
@@ -104,6 +103,9 @@ def _write_winner(entry: Entry, arena: Arena, ground: Ground) -> None:
         strength=entry.strength,
         flips=ground.config.flips,
     )
+    offsets = np.stack([one.offsets for one in outcomes]).mean(0)
+    if offsets.any():
+        recipe = replace(recipe, decision_offsets=offsets)
     write_winner(
         ground.folder / RECIPE_FOLDER,
         entry.arm,
@@ -151,7 +153,7 @@ def _usable_arms(ground: Ground) -> list[Arm]:
 
 
 def _finish(
-    by_arm: Mapping[str, list[tuple[Floats, float]]],
+    by_arm: Mapping[str, list[Outcome]],
     arms: Sequence[Arm],
     ground: Ground,
     tuned: Tuned,
@@ -160,7 +162,7 @@ def _finish(
 ) -> Arena:
     """Score the fits, judge them together with other splits, and write what the folder is to hold."""
     test, folder = ground.test, ground.folder
-    stacked = {arm: np.stack([one for one, _ in fits]) for arm, fits in by_arm.items()}
+    stacked = {arm: np.stack([one.probability for one in outcomes]) for arm, outcomes in by_arm.items()}
     has_synthetic = len(ground.synthetic) > 0
     nothing = "no arm with synthetic images was asked for" if has_synthetic else checked.nothing
     own = SplitResult(test.index, stacked, pd.DataFrame(), pd.DataFrame())
@@ -183,9 +185,10 @@ def _finish(
     verdict = replace(verdict, notes=notes, label_rates=checked.label_rates)
     scores, tables_, confused = [], [], []
     labels, train_counts = test.class_ids, ground.train.counts()
-    for arm, fits in by_arm.items():
+    for arm, outcomes in by_arm.items():
         matched = matched_recall(labels, stacked[arm], stacked[verdict.before], ground.wanted)
-        for seed, (probability, seconds) in enumerate(fits):
+        for seed, outcome in enumerate(outcomes):
+            probability, seconds = outcome.probability, outcome.seconds
             values = score(labels, probability, ground.wanted, train_counts=train_counts)
             scores.append(
                 {"arm": arm, "seed": seed, **values, "matched_rare_recall": matched[seed], "seconds": seconds}

@@ -1,4 +1,4 @@
-"""Measuring arms: every arm with every seed, on one set of training and of scored images.
+"""Training arms: every arm with every seed, on one set of training and of scored images.
 
 What a fit leaves is a file under `fits/`, named by all that went into it: a run that was killed,
 or that is asked for one arm more, trains only what is not there yet.
@@ -82,7 +82,7 @@ class Ground:
         return max(auto_steps(len(self.train)), LEAST_STEPS)
 
 
-def measure(
+def train_entries(
     ground: Ground, entries: Sequence[Entry], n_seeds: int, progress: Progress = silent
 ) -> dict[str, list[tuple[Floats, float]]]:
     """Train every arm with every seed.

@@ -30,6 +30,7 @@ from ganaug.dataset import LabelledImages
 from ganaug.errors import GanaugError, TrainingError
 from ganaug.progress import Progress
 from ganaug.recipe import Recipe
+from ganaug.thresholds import move
 from ganaug.training.classifier import fit, predict_proba
 from ganaug.training.classifiers.choice import SMALL_CNN, Choice, checked
 from ganaug.training.classifiers.command import run_command
@@ -159,6 +160,8 @@ def _train(one: Fit, progress: Progress) -> None:
     n_classes = len(train.class_names)
     probability = _PROBABILITY[one.classifier.kind](one, recipe, (train, synthetic, test), progress)
     checked(probability, len(test), n_classes, one.classifier.name)
+    if recipe.decision_offsets is not None:
+        probability = move(probability, recipe.decision_offsets)
     beside = one.target.with_suffix(".partial")
     with beside.open("wb") as file:
         np.savez(file, probability=probability, seconds=np.float64(time.perf_counter() - began))

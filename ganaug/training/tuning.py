@@ -22,11 +22,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from ganaug.arms import Arm, make_arm
-from ganaug.dataset import LabelledImages
 from ganaug.progress import Progress, in_parts
 from ganaug.scores import score
-from ganaug.split.folds import assign_folds
-from ganaug.training.contest import Entry, Ground, measure
+from ganaug.training.contest import Entry, Ground
+from ganaug.training.held_out import held_out_in_turn
+from ganaug.training.outcomes import measure
 
 FOLDS, SEEDS = 3, 2
 SHARES = (0.1, 0.25, 0.5)
@@ -99,7 +99,7 @@ def asked_of(ground: Ground, arms: Sequence[Arm], begin: Tuned) -> Asked:
     if not config.is_tuned:
         return Asked([], [])
     is_open = config.augment == "auto" and any(arm.is_augmented and not arm.strength for arm in arms)
-    used = [arm for arm in arms if arm.synthetic not in {"none", "own"} and len(ground.synthetic)]
+    used = [arm for arm in arms if arm.has_synthetic and arm.synthetic != "own" and len(ground.synthetic)]
     return Asked(
         [make_arm(f"oversampling+{strength} albumentations") for strength in STRENGTHS] if is_open else [],
         _uses(used, config.synthetic_share == "auto", begin.share),
@@ -122,7 +122,7 @@ def tune(ground: Ground, asked: Asked, begin: Tuned, progress: Progress) -> Tune
     tuned: Tuned = begin
     rows: list[dict[str, Any]] = []
     scores: dict[str, dict[str, float]] = {}
-    validation = _validation(ground)
+    validation = held_out_in_turn(ground, FOLDS, "tuning")
     first, second = in_parts(progress, [len(asked.strengths), len(asked.uses)])
     if asked.strengths:
         entries = [Entry(arm, tuned.share, tuned.strength) for arm in asked.strengths]
@@ -144,7 +144,7 @@ def _uses(arms: Sequence[Arm], asks_share: bool, share: float) -> list[tuple[Arm
     """Candidates as arms under names of their own, with their share and the name of the arm meant."""
     if not arms:
         return []
-    found = [(replace(arms[0], name=NOTHING, synthetic="none"), share, "")]
+    found = [(replace(arms[0], name=NOTHING, synthetic="none", thresholds="none"), share, "")]
     for arm in arms:
         shares = SHARES if asks_share and arm.synthetic == "share" else (share,)
         for one in shares:
@@ -153,52 +153,17 @@ def _uses(arms: Sequence[Arm], asks_share: bool, share: float) -> list[tuple[Arm
     return found
 
 
-def _validation(ground: Ground) -> list[Ground]:
-    """The same ground with each fold in turn in the place of the test images."""
-    found, likest = [], likest_real(ground.synthetic, ground.train)
-    fold_of = assign_folds(ground.train, FOLDS, seed=0)
-    for number in range(FOLDS):
-        held, kept = np.flatnonzero(fold_of == number), np.flatnonzero(fold_of != number)
-        found.append(
-            replace(
-                ground,
-                train=ground.train.take(kept),
-                synthetic=ground.synthetic.take(np.flatnonzero(~np.isin(likest, held))),
-                test=ground.train.take(held),
-                folder=ground.folder / "tuning" / f"fold-{number}",
-            )
-        )
-    return found
-
-
-def likest_real(synthetic: LabelledImages, train: LabelledImages) -> Rows:
-    """(S,) row of the real image of its class that each synthetic image is most like, in pixels."""
-    from sklearn.neighbors import NearestNeighbors
-
-    found = np.full(len(synthetic), -1, np.int64)
-    for class_id in np.unique(synthetic.class_ids):
-        made, real = (np.flatnonzero(part.class_ids == class_id) for part in (synthetic, train))
-        if len(real):
-            flat = [
-                part.images[rows].reshape(len(rows), -1).astype(np.float32)
-                for part, rows in ((synthetic, made), (train, real))
-            ]
-            search = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(flat[1])
-            found[made] = real[search.kneighbors(flat[0], return_distance=False)[:, 0]]
-    return found
-
-
 def _score(
-    validation: Sequence[Ground], entries: Sequence[Entry], progress: Progress, what: str
+    validation: Sequence[tuple[Ground, Rows]], entries: Sequence[Entry], progress: Progress, what: str
 ) -> list[dict[str, Any]]:
     """Macro-F1 of each candidate on each fold with each seed, a row each."""
     rows = []
-    for number, (ground, part) in enumerate(
+    for number, ((ground, _), part) in enumerate(
         zip(validation, in_parts(progress, [FOLDS * SEEDS * len(entries) * 64] * FOLDS), strict=True)
     ):
-        for name, fits in measure(ground, entries, SEEDS, part).items():
-            for seed, (probability, _) in enumerate(fits):
-                value = score(ground.test.class_ids, probability, ground.wanted)["macro_f1"]
+        for name, outcomes in measure(ground, entries, SEEDS, part).items():
+            for seed, outcome in enumerate(outcomes):
+                value = score(ground.test.class_ids, outcome.probability, ground.wanted)["macro_f1"]
                 rows.append(
                     {"what": what, "candidate": name, "fold": number, "seed": seed, "macro_f1": value}
                 )

@@ -174,6 +174,7 @@ def _describe(arm: Arm, recipe: Recipe, manifest: pd.DataFrame, train: LabelledI
         "loss_weights": recipe.loss_weights.tolist(),
         "late_loss_weights": late_weights.tolist(),
         "logit_offsets": recipe.logit_offsets.tolist(),
+        "decision_offsets": None if recipe.decision_offsets is None else recipe.decision_offsets.tolist(),
         "label_smoothing": recipe.label_smoothing,
         "late_begins": None if recipe.late is None else recipe.late.begins,
         "mixing": recipe.mixing,

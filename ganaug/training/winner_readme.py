@@ -23,6 +23,20 @@ Run in this folder; needs torch, pandas and pyarrow{needs}. Scale images to [-1,
 
 ```python
 {snippet}```
+{decision}"""
+
+_DECISION = """
+## Decide
+
+The trained classifier's logits are moved before it decides: they are too low for classes of which it saw few
+images. `decision_offsets` are the mean of what was chosen for each classifier that was measured. With logarithms
+of probabilities in the place of logits the same holds.
+
+```python
+def decide(model, images):
+    logits = model(images)
+    return (logits + torch.tensor(recipe["decision_offsets"], device=logits.device)).argmax(1)
+```
 """
 
 _LOAD = """import json
@@ -137,4 +151,5 @@ def readme(arm: Arm, recipe: Recipe, manifest: pd.DataFrame, sentence: str, clas
         measured="" if classifier == DEFAULT else f"\nIt was measured with the classifier `{classifier}`.\n",
         needs=" and albumentations" if is_augmented else "",
         snippet=snippet,
+        decision="" if recipe.decision_offsets is None else _DECISION,
     )

@@ -5,7 +5,8 @@
 
 A cell is a dataset with classes cut to few images. Each of its splits is a whole run: GANs, screen and
 classifiers with seeds of their own, scored on that split's locked test images. Printed is the best arm with
-synthetic images against the best without, over all splits, with intervals as `ganaug evaluate` gives them.
+synthetic images against the best without, over all splits, with intervals as `ganaug evaluate` gives them;
+and every arm against oversampling with albumentations.
 
 Then the gate, split by split: it decides on one half of the test images (whole groups together), as
 `ganaug publish` would, and what it lets through is measured on the other half, against the arm that was the
@@ -32,7 +33,7 @@ from ganaug.config import Config, load
 from ganaug.dataset import LabelledImages
 from ganaug.evaluate import judge
 from ganaug.intervals import Difference, compare
-from ganaug.pooled import SplitResult
+from ganaug.pooled import SplitResult, pool
 from ganaug.run import RunFolder, perform
 from ganaug.training.winner import winner_of
 
@@ -59,12 +60,15 @@ CELLS: dict[str, dict[str, Any]] = {
         "plan.target": 200,
     },
 }
-CHEAP = (
-    "oversampling+albumentations",
-    "oversampling+albumentations+mixup",
-    "logit adjustment+albumentations",
+USUAL = "oversampling+albumentations"
+"""What one would do otherwise: all arms are compared with it too."""
+ARMS = (
+    USUAL,
+    f"{USUAL}+mixup",
+    f"{USUAL}+thresholds on folds",
+    f"{USUAL}+synthetic",
+    f"{USUAL}+thresholds on synthetic",
 )
-ARMS = (*CHEAP, "oversampling+albumentations+synthetic")
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ def measure(cell: str, asked: argparse.Namespace) -> dict[str, Any]:
         "after": verdict["after"],
         "verdict": verdict["verdict"],
         **found,
+        "arms": against_usual(results, wanted),
         "gate": [asdict(one) for one in gates],
     }
 
@@ -184,8 +189,31 @@ def gains(
     return {**measures, "errors_gone": gone, "recall_gaps": gaps}
 
 
+def against_usual(results: Sequence[SplitResult], wanted: Sequence[int]) -> dict[str, Any]:
+    """Every arm's macro-F1, rare recall and share of rare-class errors gone, against the usual one."""
+    names = {name for one in results for name in one.probability}
+    classes = max(one.index["class_id"].max() for one in results) + 1
+    both = pool(results, tuple(map(str, range(classes))), dict.fromkeys(names, USUAL))
+    index = both.test.index
+    found = {}
+    for name in sorted(names - {USUAL}):
+        measured = compare(
+            both.probability[USUAL],
+            both.probability[name],
+            both.test.class_ids,
+            wanted,
+            groups=index["group"].astype(str).tolist(),
+            splits=index["split_number"].to_numpy(np.int64) if len(results) > 1 else None,
+        )
+        recall = measured["rare_recall"]
+        ends = {end: getattr(recall, end) / (1 - recall.before) for end in ("difference", "low", "high")}
+        kept = {key: asdict(measured[key]) for key in ("macro_f1", "rare_recall", "rare_average_precision")}
+        found[name] = {**kept, "errors_gone": ends}
+    return found
+
+
 def _recall(one: SplitResult, arm: str, wanted: Sequence[int]) -> float:
-    fits = one.probability.get(arm, one.probability[CHEAP[0]])
+    fits = one.probability.get(arm, one.probability[USUAL])
     labels = one.index["class_id"].to_numpy(np.int64)
     hit = (fits.argmax(2) == labels).mean(0)
     return float(np.mean([hit[labels == class_id].mean() for class_id in wanted]))
@@ -260,7 +288,27 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         "| cell | settings | splits x seeds | right label | best without | rare recall | rare errors gone | "
         "splits with a gain | macro-F1 | verdict | shipped | shipped and below | would be below |"
     )
-    return "\n".join([head, "|" + " --- |" * 13, *(line(row) for row in rows)])
+    text = "\n".join([head, "|" + " --- |" * 13, *(line(row) for row in rows)])
+    for row in rows:
+        if "arms" in row:
+            text += f"\n\n{row['cell']}, {', '.join(row['set']) or 'defaults'}\n{arms_table(row)}"
+    return text
+
+
+def arms_table(row: Mapping[str, Any]) -> str:
+    """The arms of one cell against the usual one, as Markdown."""
+    lines = [
+        f"| arm | against {USUAL}: rare recall | rare errors gone | macro-F1 |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, one in row["arms"].items():
+        gone, recall, f1 = one["errors_gone"], one["rare_recall"], one["macro_f1"]
+        lines.append(
+            f"| {name} | {recall['before']:.1%} → {recall['after']:.1%} | "
+            f"{gone['difference']:+.0%} ({gone['low']:+.0%} to {gone['high']:+.0%}) | "
+            f"{f1['difference'] * 100:+.2f} ({f1['low'] * 100:+.2f} to {f1['high'] * 100:+.2f}) |"
+        )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,48 @@ def test_the_arena_leaves_scores_predictions_and_a_verdict(tmp_path):
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
+ON_FOLDS, ON_SYNTHETIC = f"{CHEAP}+thresholds on folds", f"{CHEAP}+thresholds on synthetic"
+
+
+def test_arms_with_moved_thresholds_share_the_classifiers_of_the_arm_without(tmp_path):
+    told = []
+    config = QUICK.model_copy(update={"arms": (CHEAP, ON_FOLDS, ON_SYNTHETIC), "steps": 40})
+    found = arena(tmp_path, config, progress=lambda done, total: told.append((done, total)))
+    assert len(modified(tmp_path)) == 2  # two seeds, once
+    folds = list((tmp_path / "thresholds").glob("fold-*/fits/*.npz"))
+    assert len(folds) == 5
+    assert told[-1][0] == told[-1][1]
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    with np.load(tmp_path / "predictions.npz", allow_pickle=False) as stored:
+        of = dict(zip(stored["arms"].tolist(), stored["probability"].astype(float), strict=True))
+        labels = stored["labels"]
+    # Moving adds one number to the logits of the rare class, so that images stay in their order.
+    for name in (ON_FOLDS, ON_SYNTHETIC):
+        for before, after in zip(of[CHEAP], of[name], strict=True):
+            change = np.log(np.maximum(after, 1e-3) / np.maximum(before, 1e-3))
+            gap = change[:, 2] - change[:, 0]
+            sure = (np.minimum(before, after) > 0.02).all(1)
+            assert np.ptp(gap[sure]) < 0.1
+            assert (gap[sure] > -0.1).all()
+    assert (of[ON_FOLDS] != of[CHEAP]).any()
+    assert of[ON_FOLDS][:, labels == 2, 2].mean() >= of[CHEAP][:, labels == 2, 2].mean()
+    scores = found.scores.set_index(["arm", "seed"])["seconds"]
+    assert scores[ON_FOLDS, 0] > scores[CHEAP, 0] == scores[ON_SYNTHETIC, 0]
+    assert found.verdict.after == ON_SYNTHETIC
+    before = modified(tmp_path)
+    arena(tmp_path, config)
+    assert modified(tmp_path) == before
+
+
+def test_what_thresholds_were_moved_by_leaves_with_the_winner(tmp_path):
+    config = QUICK.model_copy(update={"arms": (ON_FOLDS, OURS), "steps": 80})
+    arena(tmp_path, config, synthetic=(0, 0, 0))
+    offsets = json.loads((tmp_path / "recipe" / "recipe.json").read_text())["decision_offsets"]
+    assert offsets[:2] == [0, 0]
+    assert offsets[2] > 0
+    assert "def decide" in (tmp_path / "recipe" / "README.md").read_text()
+
+
 def test_the_number_of_workers_does_not_change_a_score(tmp_path):
     config = QUICK.model_copy(update={"arms": (CHEAP,)})
     one = arena(tmp_path / "one", config.model_copy(update={"workers": 1}))

@@ -15,6 +15,7 @@ from ganaug.dataset import LabelledImages
 from ganaug.training import tuning
 from ganaug.training.arena import run_arena
 from ganaug.training.contest import Ground
+from ganaug.training.outcomes import Outcome
 from ganaug.training.tuning import FOLDS, NOTHING, SEEDS, Tuned, asked_of, tune
 
 BEST, OURS = "oversampling+albumentations", "oversampling+albumentations+synthetic"
@@ -54,7 +55,8 @@ def planted(monkeypatch):
         for entry in entries:
             n_right = round(len(labels) * (0.5 + gains.get(entry.arm.name, 0.0)))
             guess = np.where(np.arange(len(labels)) < n_right, labels, (labels + 1) % 3)
-            found[entry.arm.name] = [(np.eye(3, dtype=np.float32)[guess], 0.0)] * n_seeds
+            probability = np.eye(3, dtype=np.float32)[guess]
+            found[entry.arm.name] = [Outcome(probability, 0.0, np.zeros(3, np.float32))] * n_seeds
         return found
 
     monkeypatch.setattr(tuning, "measure", measured)

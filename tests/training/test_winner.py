@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ganaug.arms import make_arm
 from ganaug.dataset import LabelledImages
@@ -107,6 +110,24 @@ def test_the_readme_s_lines_load_it_and_draw_what_the_arena_drew(name, tmp_path)
         target[[0, 1], labels] += 1 - recipe.label_smoothing
         weights = recipe.loss_weights_at(step, 40)[labels]
         assert value == pytest.approx(-(weights[:, None] * target * log_p).sum(1).mean(), rel=1e-5)
+
+
+def test_the_readme_s_lines_decide_as_the_moved_classifier_did(tmp_path):
+    arm = make_arm("oversampling+thresholds on folds")
+    recipe = replace(arm.recipe(TRAIN), decision_offsets=np.array([0, 0.5, 2], np.float32))
+    write_winner(tmp_path, arm, recipe, TRAIN, SYNTHETIC, steps=40, verdict=VERDICT)
+    load, decide = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)
+    names = {}
+    with contextlib.chdir(tmp_path):
+        exec(load + decide, names)
+    logits = torch.tensor([[1.5, 0.0, 0.0], [2.5, 0.0, 0.0], [0.0, 0.0, -1.75]])
+    assert names["decide"](lambda images: images, logits).tolist() == [2, 0, 1]
+    assert "decide" not in readme_of("oversampling", tmp_path / "plain")
+
+
+def readme_of(name, folder):
+    leave(folder, name)
+    return (folder / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ARMS)
