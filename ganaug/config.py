@@ -401,6 +401,9 @@ class EvaluateConfig(Section):
     """Share of a class's synthetic images, as produced, that every screening classifier must call by
     the class; with less, none of them is used, and without any class left no classifier is trained
     on them. 0 switches it off."""
+    near_copies: Literal["refuse", "note"] = "refuse"
+    """What is done where synthetic images come nearer to test images than real ones do: end with an
+    error, or go on and say so in the verdict. Exact copies are always refused."""
     workers: NonNegativeInt = 0
     """Processes that train classifiers; 0 means one per core."""
     classifier: str = classifier_name.DEFAULT

@@ -144,7 +144,12 @@ class LeakError(DatasetError):
     """
 
     def __init__(
-        self, findings: Sequence[str], test_rows: Mapping[str, Sequence[int]], *, has_groups: bool = False
+        self,
+        findings: Sequence[str],
+        test_rows: Mapping[str, Sequence[int]],
+        *,
+        has_groups: bool = False,
+        is_exact: bool = True,
     ) -> None:
         self.findings = list(findings)
         self.test_rows = {name: list(rows) for name, rows in test_rows.items()}
@@ -153,12 +158,18 @@ class LeakError(DatasetError):
             if has_groups
             else ""
         )
+        # That an image is one to the last pixel cannot be a mistake.
+        unless = (
+            ""
+            if is_exact
+            else " Where you have looked, and they are no copies, `--evaluate.near-copies note` goes on and says so."
+        )
         super().__init__(
             "synthetic images are copies of locked test images, so nothing that is measured with them could be "
             "believed:\n"
             + "\n".join(f"  - {finding}" for finding in self.findings)
             + "\nThe generator, or the folder that the images are from, has seen the test split. "
-            f"{groups}Train on the training split alone, or take other images, and evaluate again."
+            f"{groups}Train on the training split alone, or take other images, and evaluate again.{unless}"
         )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -110,20 +111,26 @@ def find_copies(train: LabelledImages, test: LabelledImages, synthetic: Labelled
     return found
 
 
-def refuse_leaks(train: LabelledImages, test: LabelledImages, synthetic: LabelledImages) -> str:
+def refuse_leaks(
+    train: LabelledImages,
+    test: LabelledImages,
+    synthetic: LabelledImages,
+    near_copies: Literal["refuse", "note"] = "refuse",
+) -> str:
     """Refuse synthetic images that give test images away.
 
     Args:
         train: Real training images.
         test: The locked real test images.
         synthetic: Synthetic images; `class_id` in the index.
+        near_copies: Whether too many near-copies are refused too, or told of; exact ones always are.
 
     Returns:
         What was looked for and found, in a sentence; empty without synthetic images.
 
     Raises:
         LeakError: Some are exact copies of test images and of no training image; or more are
-            near-copies than real images explain.
+            near-copies than real images explain, and `near_copies` is `refuse`.
         DatasetError: There are synthetic images and no training images.
     """
     found = find_copies(train, test, synthetic)
@@ -133,11 +140,18 @@ def refuse_leaks(train: LabelledImages, test: LabelledImages, synthetic: Labelle
         replace(one, near_rows=()) if chance else one for one, chance in zip(found, is_chance, strict=True)
     ]
     guilty = [one for one in told if one.exact or one.near_rows]
-    if guilty:
+    is_exact = any(one.exact for one in guilty)
+    if is_exact or (guilty and near_copies == "refuse"):
         raise LeakError(
             [_sentence(one, test) for one in guilty],
             {one.class_name: sorted({*one.exact_rows, *one.near_rows}) for one in guilty},
             has_groups="group" in test.index and bool(test.index["group"].fillna("").ne("").any()),
+            is_exact=is_exact,
+        )
+    if guilty:
+        return (
+            "Synthetic images come nearer to locked test images than real ones do, and evaluate.near_copies is "
+            f"note, so that what they gain may be a leak: {'; '.join(_sentence(one, test) for one in guilty)}."
         )
     if not found:
         return ""

@@ -390,7 +390,7 @@ def _evaluate(job: Job) -> dict[str, Any]:
     data, device = load_split(run.path("split")), resolve_device(config.device)
     train, test, kept = data.part("train"), data.part("test"), load_synthetic(run)
     # Both before any classifier is trained: what they refuse is not worth the hours.
-    leak_note = refuse_leaks(train, test, kept)
+    leak_note = refuse_leaks(train, test, kept, config.evaluate.near_copies)
     synthetic, checked = refuse_mislabelled(kept, _label_rates(run, data.class_names))
     n_further = config.evaluate.chosen_splits - 1
     # About the images that the classifiers of a split are trained on: what progress is told in.

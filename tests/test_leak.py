@@ -52,10 +52,20 @@ def test_a_handful_of_test_images_among_honest_ones_is_caught_and_named(change):
     assert f"{ROWS[0]} ({TEST.index['path'][ROWS[0]]})" in str(caught.value)
 
 
+def test_near_copies_may_be_told_of_instead():
+    shifted = as_synthetic(np.concatenate([HONEST, CHANGES["brighter"](THREES[:6], None)]), 3)
+    with pytest.raises(LeakError, match="near-copies note"):
+        refuse_leaks(TRAIN, TEST, shifted)
+    note = refuse_leaks(TRAIN, TEST, shifted, "note")
+    assert "may be a leak" in note
+    assert str(TEST.index["path"][ROWS[0]]) in note
+
+
 def test_one_exact_copy_is_enough():
     mixed = as_synthetic(np.concatenate([HONEST, THREES[:1]]), 3)
-    with pytest.raises(LeakError, match="1 are test images to the last pixel"):
-        refuse_leaks(TRAIN, TEST, mixed)
+    with pytest.raises(LeakError, match="1 are test images to the last pixel") as caught:
+        refuse_leaks(TRAIN, TEST, mixed, "note")
+    assert "near-copies note" not in str(caught.value)
 
 
 def test_an_exact_copy_under_another_label_is_one_too():
