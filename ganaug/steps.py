@@ -30,7 +30,7 @@ from ganaug.screen import SCREENED_FILE, SCREENER
 
 if TYPE_CHECKING:
     from ganaug.readers import Reading
-    from ganaug.refusal import LabelRate
+    from ganaug.refusal import Checked
     from ganaug.split import Split
 
 UNREADABLE_FILE = "unreadable.csv"
@@ -349,9 +349,8 @@ def _assemble(job: Job) -> dict[str, Any]:
     from ganaug.assemble import assemble
 
     run = job.run
-    return assemble(
-        load_training(run), load_synthetic(run), load_plan(run), job.out, run.config.assemble, job.progress
-    )
+    synthetic, _ = usable_synthetic(run)
+    return assemble(load_training(run), synthetic, load_plan(run), job.out, run.config.assemble, job.progress)
 
 
 def load_synthetic(run: RunFolder) -> LabelledImages:
@@ -376,11 +375,26 @@ def load_synthetic(run: RunFolder) -> LabelledImages:
     return LabelledImages(np.concatenate(images), index, split.class_names)
 
 
+def usable_synthetic(run: RunFolder) -> tuple[LabelledImages, Checked]:
+    """The same without the images of classes whose generator is refused, and what is to be said of that."""
+    from ganaug.refusal import label_rates, refuse_mislabelled
+
+    reasons = {
+        plan.class_id: pd.read_parquet(run.path("screen", plan.part) / SCREENED_FILE, columns=["reason"])[
+            "reason"
+        ]
+        for plan in load_plan(run).wanted
+    }
+    kept = load_synthetic(run)
+    return refuse_mislabelled(
+        kept, label_rates(reasons, kept.class_names, run.config.evaluate.min_right_label)
+    )
+
+
 def _evaluate(job: Job) -> dict[str, Any]:
     from ganaug.arms import arm_names
     from ganaug.further_splits import further_splits
     from ganaug.leak import refuse_leaks
-    from ganaug.refusal import refuse_mislabelled
     from ganaug.split import load_split
     from ganaug.training.arena import run_arena
     from ganaug.training.contest import LEAST_STEPS
@@ -388,10 +402,10 @@ def _evaluate(job: Job) -> dict[str, Any]:
 
     run, config = job.run, job.run.config
     data, device = load_split(run.path("split")), resolve_device(config.device)
-    train, test, kept = data.part("train"), data.part("test"), load_synthetic(run)
+    train, test = data.part("train"), data.part("test")
     # Both before any classifier is trained: what they refuse is not worth the hours.
-    leak_note = refuse_leaks(train, test, kept, config.evaluate.near_copies)
-    synthetic, checked = refuse_mislabelled(kept, _label_rates(run, data.class_names))
+    leak_note = refuse_leaks(train, test, load_synthetic(run), config.evaluate.near_copies)
+    synthetic, checked = usable_synthetic(run)
     n_further = config.evaluate.chosen_splits - 1
     # About the images that the classifiers of a split are trained on: what progress is told in.
     size = 64 * LEAST_STEPS * len(arm_names(config.evaluate)) * config.evaluate.chosen_seeds
@@ -417,18 +431,6 @@ def _evaluate(job: Job) -> dict[str, Any]:
         "refused": refused,
         "device": device,
     }
-
-
-def _label_rates(run: RunFolder, class_names: Sequence[str]) -> tuple[LabelRate, ...]:
-    from ganaug.refusal import label_rates
-
-    reasons = {
-        plan.class_id: pd.read_parquet(run.path("screen", plan.part) / SCREENED_FILE, columns=["reason"])[
-            "reason"
-        ]
-        for plan in load_plan(run).wanted
-    }
-    return label_rates(reasons, class_names, run.config.evaluate.min_right_label)
 
 
 def _publish(job: Job) -> dict[str, Any]:
@@ -570,7 +572,14 @@ _ALL = [
     Step("export", _export, ("ganaug.training.export",), lambda run, part: (f"train/{part}",), ("export",)),
     Step("produce", _produce, ("ganaug.produce",), _reads_for_produce, ("produce", "device")),
     Step("screen", _screen, ("ganaug.screen",), _reads_for_screen, ("screen",)),
-    Step("assemble", _assemble, ("ganaug.assemble",), _reads_for_sets, ("assemble",), review.staleness),
+    Step(
+        "assemble",
+        _assemble,
+        ("ganaug.assemble", "ganaug.refusal"),
+        _reads_for_sets,
+        ("assemble", "evaluate.min_right_label"),
+        review.staleness,
+    ),
     Step(
         "evaluate",
         _evaluate,

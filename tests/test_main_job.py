@@ -163,6 +163,10 @@ def test_a_generator_that_is_refused_before_the_arena_is_not_trained_on_and_not_
     assert not any("synthetic" in arm for arm in pd.read_parquet(run / "evaluate/scores.parquet")["arm"])
     assert "synthetic" not in json.loads((run / "evaluate/recipe/recipe.json").read_text())["arm"]
     assert "refused before the arena" in " ".join(output.split())
+    written = pd.read_parquet(run / "assemble/origins.parquet")
+    refused = [rate["class_name"] for rate in verdict["label_rates"] if rate["is_refused"]]
+    assert refused
+    assert not (written["origin"].eq("synthetic") & written["class_name"].isin(refused)).any()
 
 
 def test_a_refusal_is_told_everywhere_and_is_no_failure(refused):
