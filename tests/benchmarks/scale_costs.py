@@ -30,7 +30,8 @@ from ganaug.training.device import cpu_threads
 CLASSES, EACH, SIDE = 3, 60, 32
 IMAGES = 6000
 SHORT, LONG = 10, 30
-FIT_STEPS, SEEDS, ARMS = 40, 2, 3
+FIT_STEPS, SEEDS = 40, 2
+ARMS = ("real", "oversampling+albumentations", "oversampling+albumentations+synthetic")
 
 
 def main() -> None:
@@ -83,7 +84,7 @@ def measure(folder: Path, task_s: float, database_bytes: float) -> Costs:
         task_s=task_s,
         database_bytes=database_bytes,
         real_image_bytes=SIDE * SIDE * 3,
-        cnn_step_s=took["evaluate"][""] / (ARMS * SEEDS * FIT_STEPS),
+        cnn_step_s=took["evaluate"][""] / (len(ARMS) * SEEDS * FIT_STEPS),
     )
 
 
@@ -115,6 +116,7 @@ def _run(folder: Path, class_steps: int) -> Path:
         "plan.target": 2 * EACH,
         "screen.classifiers": 1,
         "screen.folds": 2,
+        "evaluate.arms": ARMS,
         "evaluate.seeds": SEEDS,
         "evaluate.steps": FIT_STEPS,
         "evaluate.workers": 1,
