@@ -99,7 +99,7 @@ class Asked:
     class_steps: int = 2000
     classifiers: int = 5
     parts: int = 2000
-    fits: int = 12
+    fits: int = 17
     fit_steps: int = 1500
     nodes: int = 8
     cores: int = 32
