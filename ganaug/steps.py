@@ -418,6 +418,7 @@ def _evaluate(job: Job) -> dict[str, Any]:
         [plan.class_id for plan in load_plan(run).wanted],
         config.evaluate,
         job.out,
+        calibration=_rightly_labelled(run, np.unique(synthetic.class_ids).tolist()),
         checked=checked.with_notes([leak_note]),
         discriminator=run.path("train", "base"),
         device=device,
@@ -431,6 +432,31 @@ def _evaluate(job: Job) -> dict[str, Any]:
         "refused": refused,
         "device": device,
     }
+
+
+def _rightly_labelled(run: RunFolder, class_ids: Sequence[int]) -> LabelledImages:
+    """Images of these classes as they were produced, but for those that a screening classifier calls otherwise.
+
+    The screen throws away what its classifiers are not sure of, and that tells most of where thresholds belong.
+    """
+    from ganaug.produce import open_shards
+    from ganaug.screen.looks import WRONG_LABEL
+
+    split = LabelledImages.load(run.done_path("split"))
+    images, ids = [np.empty((0, *split.images.shape[1:]), np.uint8)], [np.empty(0, np.int64)]
+    for plan in load_plan(run).wanted:
+        if plan.class_id in class_ids:
+            screened = pd.read_parquet(run.path("screen", plan.part) / SCREENED_FILE, columns=["reason"])
+            is_right = (screened["reason"] != WRONG_LABEL).to_numpy()
+            begin = 0
+            for shard in open_shards(run.path("produce", plan.part)):
+                rows = np.flatnonzero(is_right[begin : begin + len(shard)])
+                images.append(shard[rows])
+                ids.append(np.full(len(rows), plan.class_id))
+                begin += len(shard)
+    return LabelledImages(
+        np.concatenate(images), pd.DataFrame({"class_id": np.concatenate(ids)}), split.class_names
+    )
 
 
 def _publish(job: Job) -> dict[str, Any]:

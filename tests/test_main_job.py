@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ganaug import steps
+from ganaug.run import RunFolder
 from ganaug.steps import STEPS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -100,6 +102,22 @@ def test_the_training_set_is_balanced_and_every_origin_is_known(finished):
         assert len(rows) <= max(plan[class_name]["target"], plan[class_name]["real"])
     synthetic = origins[origins["origin"] == "synthetic"]
     assert synthetic[["model_sha256", "seed", "index"]].notna().all(axis=None)
+
+
+def test_thresholds_may_be_chosen_on_all_images_whose_label_is_right(finished, monkeypatch):
+    monkeypatch.chdir(finished[0])
+    run = RunFolder.open(Path("runs/digits"))
+    found = steps._rightly_labelled(run, [3, 8])
+    for plan in steps.load_plan(run).wanted:
+        own = found.images[found.class_ids == plan.class_id]
+        screened = pd.read_parquet(run.path("screen", plan.part) / "screened.parquet")
+        kept = np.load(run.path("screen", plan.part) / "kept.npy")
+        if plan.class_name == "5":
+            assert not len(own)
+            continue
+        assert len(own) == (screened["reason"] != "wrong label").sum() > len(kept)
+        known = {image.tobytes() for image in own}
+        assert all(image.tobytes() in known for image in kept)
 
 
 def test_test_images_are_in_no_training_set(finished):

@@ -36,6 +36,7 @@ def run_arena(
     config: EvaluateConfig,
     folder: Path,
     *,
+    calibration: LabelledImages | None = None,
     checked: Checked | None = None,
     discriminator: Path | None = None,
     device: str = "cpu",
@@ -57,6 +58,8 @@ def run_arena(
             `verdict.json`;
             `recipe/`, the training set that did best, for use without ganaug; and `fits/`, from
             which a killed run goes on.
+        calibration: Synthetic images on which `thresholds on synthetic` are chosen; nothing is trained on
+            them. None takes `synthetic`.
         checked: What was found of the synthetic images before, for the verdict to say; why there are
             none, where there are none.
         discriminator: Folder of the base GAN, for arms that start from its discriminator.
@@ -75,7 +78,9 @@ def run_arena(
     for part, name in ((train, "training"), (test, "test")):
         if not len(part):
             raise DatasetError(f"there are no {name} images to evaluate with; look at `split.test_share`")
-    ground = Ground(train, synthetic, test, tuple(wanted), config, folder, discriminator, device)
+    ground = Ground(
+        train, synthetic, test, tuple(wanted), config, folder, discriminator, device, calibration=calibration
+    )
     arms = _usable_arms(ground)
     ground, arms, notes = _with_classifier(ground, arms)
     tuned = Tuned(

@@ -62,6 +62,7 @@ class Ground:
         discriminator: Folder of the base GAN, for arms that start from its discriminator.
         device: `cpu` or `cuda`.
         classifier: What is trained.
+        calibration: Synthetic images on which `thresholds on synthetic` are chosen; None takes `synthetic`.
     """
 
     train: LabelledImages
@@ -73,6 +74,7 @@ class Ground:
     discriminator: Path | None = None
     device: str = "cpu"
     classifier: Choice = SMALL_CNN
+    calibration: LabelledImages | None = None
 
     @property
     def steps(self) -> int:

@@ -17,7 +17,7 @@ Rows = npt.NDArray[np.int64]
 def held_out_in_turn(ground: Ground, folds: int, name: str) -> list[tuple[Ground, Rows]]:
     """The same ground with each fold in turn in the place of the test images.
 
-    Synthetic images that are most like one of the held-out images are left out of the training.
+    Synthetic images that are most like one of the held-out images are left out.
 
     Args:
         ground: Its test images are not looked at.
@@ -27,7 +27,10 @@ def held_out_in_turn(ground: Ground, folds: int, name: str) -> list[tuple[Ground
     Returns:
         Per fold: the ground, and (N,) rows of the training images that are held out.
     """
-    found, likest = [], likest_real(ground.synthetic, ground.train)
+    found = []
+    likest = likest_real(ground.synthetic, ground.train)
+    calibration = ground.calibration or ground.synthetic
+    likest_known = likest_real(calibration, ground.train)
     fold_of = assign_folds(ground.train, folds, seed=0)
     for number in range(folds):
         held, kept = np.flatnonzero(fold_of == number), np.flatnonzero(fold_of != number)
@@ -35,6 +38,7 @@ def held_out_in_turn(ground: Ground, folds: int, name: str) -> list[tuple[Ground
             ground,
             train=ground.train.take(kept),
             synthetic=ground.synthetic.take(np.flatnonzero(~np.isin(likest, held))),
+            calibration=calibration.take(np.flatnonzero(~np.isin(likest_known, held))),
             test=ground.train.take(held),
             folder=ground.folder / name / f"fold-{number}",
         )

@@ -98,8 +98,8 @@ def measure(
 
 def _calibration(ground: Ground) -> LabelledImages:
     """Synthetic images of the wanted classes that have any, and training images of the others."""
-    is_wanted = np.isin(ground.synthetic.class_ids, list(ground.wanted))
-    made = ground.synthetic.take(np.flatnonzero(is_wanted))
+    synthetic = ground.calibration or ground.synthetic
+    made = synthetic.take(np.flatnonzero(np.isin(synthetic.class_ids, list(ground.wanted))))
     others = np.flatnonzero(~np.isin(ground.train.class_ids, made.class_ids))
     real = ground.train.take(others[sample_rows(ground.train.class_ids[others])])
     return _joined(made.take(sample_rows(made.class_ids)), real)

@@ -9,16 +9,21 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from ganaug.arms import make_arm
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, SettingsError, TrainingError
+from ganaug.thresholds import move
 from ganaug.training.arena import run_arena
+from ganaug.training.contest import Entry, Ground
+from ganaug.training.outcomes import measure
 
 CHEAP, OURS = "oversampling+albumentations", "oversampling+albumentations+synthetic"
 QUICK = EvaluateConfig(arms=("real", CHEAP, OURS), seeds=2, steps=6, workers=2)
@@ -104,6 +109,22 @@ def test_arms_with_moved_thresholds_share_the_classifiers_of_the_arm_without(tmp
     before = modified(tmp_path)
     arena(tmp_path, config)
     assert modified(tmp_path) == before
+
+
+def test_thresholds_are_chosen_on_the_calibration_images_and_these_are_not_trained_on(tmp_path):
+    train, made, test = blobs([20, 20, 5], 0), blobs([0, 0, 10], 1), blobs([8, 8, 8], 2)
+    # Images between two classes: half of the rare class's are called by another name.
+    unsure = replace(made, images=made.images - np.uint8(28))
+    chosen = {}
+    for name, calibration in (("sure", made), ("unsure", unsure)):
+        config = QUICK.model_copy(update={"steps": 80})
+        ground = Ground(train, made, test, (2,), config, tmp_path / name, calibration=calibration)
+        found = measure(ground, [Entry(make_arm(ON_SYNTHETIC), 0.25, "strong")], 2)
+        chosen[name] = [float(one.offsets[2]) for one in found[ON_SYNTHETIC]]
+        plain = measure(ground, [Entry(make_arm(CHEAP), 0.25, "strong")], 2)
+        for moved, one in zip(found[ON_SYNTHETIC], plain[CHEAP], strict=True):
+            assert np.allclose(move(one.probability, moved.offsets), moved.probability, atol=1e-5)
+    assert all(more > less for less, more in zip(chosen["sure"], chosen["unsure"], strict=True))
 
 
 def test_what_thresholds_were_moved_by_leaves_with_the_winner(tmp_path):
