@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -20,6 +21,8 @@ CACHE = "GANAUG_CACHE"
 """Environment variable: the folder of what was fetched."""
 _MODELS = "models"
 _BLOCK = 2**20
+_TRIES = 5
+"""How often a file is opened that others replace while it is read."""
 
 
 def is_address(model: Path | str) -> bool:
@@ -63,9 +66,17 @@ class Source:
         self._root = root.rstrip("/")
 
     def read(self, name: str, most: int) -> bytes | None:
-        """Up to `most` bytes of a file; None when there is no such file."""
-        blocks = list(self.blocks(name, most))
-        return b"".join(blocks) if blocks else None
+        """Up to `most` bytes of a file, all of one writing of it; None when there is no such file."""
+        tries = _TRIES
+        while True:
+            tries -= 1
+            try:
+                blocks = list(self.blocks(name, most))
+            except ModelError as error:
+                if not tries or not _is_replaced(error):
+                    raise
+            else:
+                return b"".join(blocks) if blocks else None
 
     def blocks(self, name: str, most: int) -> Iterator[bytes]:
         """A file's first `most` bytes, a block at a time; nothing when there is no such file."""
@@ -103,6 +114,11 @@ class Source:
                 f"cannot read the model at {self.address}: {reason}. Check the address, the connection and what "
                 "the environment says of who you are."
             ) from error
+
+
+def _is_replaced(error: ModelError) -> bool:
+    """Whether another file has come in its place since it was opened, as s3fs tells it."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EBUSY
 
 
 def fetch(address: str, sha256: str | None = None) -> Path:

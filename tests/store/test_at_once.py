@@ -12,7 +12,8 @@ import pytest
 from support.stores import Held, ask
 
 from ganaug import store
-from ganaug.errors import OutputError
+from ganaug.errors import ModelError, OutputError
+from ganaug.fetch import Source
 from ganaug.store import conditional, remote
 from ganaug.store.conditional import Conditional
 from ganaug.store.shelf import open_shelf
@@ -90,6 +91,28 @@ def test_a_publisher_killed_at_any_moment_leaves_a_whole_store(shared, tiny_mode
         assert ask(place, "pets").version >= max(told)
     assert store.publish(tiny_model, place, "pets") > max(told)
     assert ask(place, "pets").version > max(told)
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(bucket, monkeypatch, times):
+    Held(bucket).write("pets/current.json", b"writing 0")
+    source, count = Source(f"{bucket}/pets"), 0
+    opened = source._files.open
+
+    def and_replaced(*words, **settings):
+        nonlocal count
+        file = opened(*words, **settings)
+        if count < times:
+            count += 1
+            Held(bucket).write("pets/current.json", b"writing %d" % count)
+        return file
+
+    monkeypatch.setattr(source._files, "open", and_replaced)
+    if times == 1:
+        assert source.read("current.json", 100) == b"writing 1"
+    else:
+        with pytest.raises(ModelError, match="no longer exists"):
+            source.read("current.json", 100)
 
 
 def test_threads_keep_each_other_out_where_a_store_knows_no_conditions(tiny_model):
