@@ -231,7 +231,9 @@ PARTS = {
         "synthetic images for all that the wanted classes lack to the largest", {"synthetic": "fill"}
     ),
     "synthetic first": Part(
-        "the same, in the first half of training; then real images alone", {"synthetic": "first"}
+        "synthetic images for all that the wanted classes lack, in the first half of training; then real "
+        "images alone",
+        {"synthetic": "first"},
     ),
     "synthetic only": Part(
         "the wanted classes from synthetic images alone (classification accuracy score, Ravuri 2019)",
@@ -243,7 +245,8 @@ PARTS = {
         {"thresholds": "folds"},
     ),
     "thresholds on synthetic": Part(
-        "the same, as far as synthetic images say, of which the classifier has seen none",
+        "decisions moved towards rare classes as far as synthetic images say, of which the classifier has seen "
+        "none",
         {"thresholds": "synthetic"},
     ),
     "discriminator": Part(

@@ -349,7 +349,7 @@ def _assemble(job: Job) -> dict[str, Any]:
     from ganaug.assemble import assemble
 
     run = job.run
-    synthetic, _ = usable_synthetic(run)
+    synthetic, _ = usable_synthetic(run, load_synthetic(run))
     return assemble(load_training(run), synthetic, load_plan(run), job.out, run.config.assemble, job.progress)
 
 
@@ -375,8 +375,8 @@ def load_synthetic(run: RunFolder) -> LabelledImages:
     return LabelledImages(np.concatenate(images), index, split.class_names)
 
 
-def usable_synthetic(run: RunFolder) -> tuple[LabelledImages, Checked]:
-    """The same without the images of classes whose generator is refused, and what is to be said of that."""
+def usable_synthetic(run: RunFolder, kept: LabelledImages) -> tuple[LabelledImages, Checked]:
+    """Those without the images of classes whose generator is refused, and what is to be said of that."""
     from ganaug.refusal import label_rates, refuse_mislabelled
 
     reasons = {
@@ -385,7 +385,6 @@ def usable_synthetic(run: RunFolder) -> tuple[LabelledImages, Checked]:
         ]
         for plan in load_plan(run).wanted
     }
-    kept = load_synthetic(run)
     return refuse_mislabelled(
         kept, label_rates(reasons, kept.class_names, run.config.evaluate.min_right_label)
     )
@@ -402,10 +401,10 @@ def _evaluate(job: Job) -> dict[str, Any]:
 
     run, config = job.run, job.run.config
     data, device = load_split(run.path("split")), resolve_device(config.device)
-    train, test = data.part("train"), data.part("test")
+    train, test, kept = data.part("train"), data.part("test"), load_synthetic(run)
     # Both before any classifier is trained: what they refuse is not worth the hours.
-    leak_note = refuse_leaks(train, test, load_synthetic(run), config.evaluate.near_copies)
-    synthetic, checked = usable_synthetic(run)
+    leak_note = refuse_leaks(train, test, kept, config.evaluate.near_copies)
+    synthetic, checked = usable_synthetic(run, kept)
     n_further = config.evaluate.chosen_splits - 1
     # About the images that the classifiers of a split are trained on: what progress is told in.
     size = 64 * LEAST_STEPS * len(arm_names(config.evaluate)) * config.evaluate.chosen_seeds

@@ -67,6 +67,7 @@ ARMS = (
     f"{USUAL}+mixup",
     f"{USUAL}+thresholds on folds",
     f"{USUAL}+synthetic",
+    f"{USUAL}+synthetic+thresholds on folds",
     f"{USUAL}+thresholds on synthetic",
 )
 
@@ -297,16 +298,16 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def arms_table(row: Mapping[str, Any]) -> str:
     """The arms of one cell against the usual one, as Markdown."""
-    lines = [
-        f"| arm | against {USUAL}: rare recall | rare errors gone | macro-F1 |",
-        "| --- | --- | --- | --- |",
-    ]
+    head = f"| arm | against {USUAL}: rare recall | rare errors gone | macro-F1 | rare average precision |"
+    lines = [head, "|" + " --- |" * 5]
     for name, one in row["arms"].items():
         gone, recall, f1 = one["errors_gone"], one["rare_recall"], one["macro_f1"]
+        ranked = one["rare_average_precision"]
         lines.append(
             f"| {name} | {recall['before']:.1%} → {recall['after']:.1%} | "
             f"{gone['difference']:+.0%} ({gone['low']:+.0%} to {gone['high']:+.0%}) | "
-            f"{f1['difference'] * 100:+.2f} ({f1['low'] * 100:+.2f} to {f1['high'] * 100:+.2f}) |"
+            f"{f1['difference'] * 100:+.2f} ({f1['low'] * 100:+.2f} to {f1['high'] * 100:+.2f}) | "
+            f"{ranked['before']:.1%} → {ranked['after']:.1%} |"
         )
     return "\n".join(lines)
 
