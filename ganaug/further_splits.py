@@ -21,17 +21,20 @@ def further_splits(run: RunFolder, count: int, progress: Progress = silent) -> l
     Split k has all seeds of the run plus k: other test images, other images where classes are cut
     for a trial, other GANs, another screen. What is done already is not done again.
     """
-    found = []
-    for number, whole in enumerate(in_parts(progress, [1000] * count), start=1):
-        folder = run.folder / "splits" / str(number)
-        other = RunFolder.create(folder, _config_of(run.config, folder, number), run.fingerprint)
-        for step, part in zip(_STEPS, in_parts(whole, list(_STEPS.values())), strict=True):
-            own = parts(other, step)
-            for name, share in zip(own, in_parts(part, [1000] * len(own)), strict=True):
-                perform(other, STEPS[step], name, share)
-        index = load_split(other.path("split")).index
-        found.append(SplitResult.load(other.path("evaluate"), index[index["split"] == "test"]))
-    return found
+    parts_of = enumerate(in_parts(progress, [1000] * count), start=1)
+    return [further_split(run, number, whole) for number, whole in parts_of]
+
+
+def further_split(run: RunFolder, number: int, progress: Progress = silent) -> SplitResult:
+    """The same run on one further split, from 1 on; several processes may each do one."""
+    folder = run.folder / "splits" / str(number)
+    other = RunFolder.create(folder, _config_of(run.config, folder, number), run.fingerprint)
+    for step, part in zip(_STEPS, in_parts(progress, list(_STEPS.values())), strict=True):
+        own = parts(other, step)
+        for name, share in zip(own, in_parts(part, [1000] * len(own)), strict=True):
+            perform(other, STEPS[step], name, share)
+    index = load_split(other.path("split")).index
+    return SplitResult.load(other.path("evaluate"), index[index["split"] == "test"])
 
 
 def _config_of(config: Config, folder: Path, number: int) -> Config:

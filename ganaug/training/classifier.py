@@ -27,6 +27,7 @@ from ganaug.progress import Progress, silent
 from ganaug.recipe import Recipe
 from ganaug.training.batches import batches
 from ganaug.training.classifiers.network import Network
+from ganaug.training.device import upload
 from ganaug.training.mixing import mix
 from ganaug.training.networks.conditioning import check_shape
 from ganaug.training.objective import classification_loss
@@ -163,17 +164,17 @@ def fit(
     model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
-    offsets = torch.from_numpy(recipe.logit_offsets).to(device)
+    offsets = upload(recipe.logit_offsets, device)
     mixing_rng = np.random.default_rng([seed, 2])
     for step, (images, class_ids) in enumerate(batches(recipe, BATCH, steps, seed), start=1):
-        labels = torch.from_numpy(class_ids).to(device)
+        labels = upload(class_ids, device)
         inputs, partner, share = mix(_to_network(images, device), recipe.mixing, mixing_rng)
         loss = classification_loss(
             model(inputs)[0],
             labels,
             labels[partner],
             share,
-            weights=torch.from_numpy(recipe.loss_weights_at(step - 1, steps)).to(device),
+            weights=upload(recipe.loss_weights_at(step - 1, steps), device),
             offsets=offsets,
             smoothing=recipe.label_smoothing,
         )
@@ -195,7 +196,7 @@ def _rate(step: int, steps: int) -> float:
 
 def _to_network(images: Images, device: str) -> Tensor:
     """(N, H, W, C) uint8 to (N, C, H, W) float in [-1, 1]; bytes cross to the device."""
-    pixels = torch.from_numpy(np.array(images)).to(device)
+    pixels = upload(np.array(images), device)
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 

@@ -1,4 +1,4 @@
-"""Which device training runs on."""
+"""Which device training runs on, and how arrays get there."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import contextlib
 import os
 from collections.abc import Iterator
 from threading import Lock
+from typing import Any
 
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ganaug.errors import DeviceError
 
@@ -30,6 +33,14 @@ def resolve_device(asked: str) -> str:
             "use --device auto or cpu, or install a CUDA build of torch and the GPU's driver"
         )
     return asked
+
+
+def upload(array: npt.NDArray[Any], device: str) -> Tensor:
+    """The array on the device; on a GPU without waiting until it is there."""
+    tensor = torch.from_numpy(array)
+    if device.startswith("cuda"):
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 _lock = Lock()

@@ -1,7 +1,8 @@
-"""Fits: classifiers that are trained side by side, each in a process of its own with one thread.
+"""Fits: classifiers that are trained side by side, in processes with one thread each.
 
-With one thread a fit's result does not depend on how many run beside it. What it leaves is one
-file; what is there already is not trained again.
+With one thread a fit's result does not depend on how many run beside it. On a CPU each has a process
+of its own; on a GPU, which takes seconds to get ready, a process trains one after the other. What a
+fit leaves is one file; what is there already is not trained again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import torch
 from ganaug.arms import Arm
 from ganaug.classifier_name import kind_of
 from ganaug.dataset import LabelledImages
-from ganaug.errors import GanaugError, TrainingError
+from ganaug.errors import TrainingError
 from ganaug.progress import Progress
 from ganaug.recipe import Recipe
 from ganaug.thresholds import move
@@ -42,6 +43,8 @@ from ganaug.training.discriminator_start import StartedClassifier, load_discrimi
 from ganaug.training.winner import write_recipe
 
 _TELL_EVERY_S = 0.3
+GPU_WORKERS = 8
+"""Networks that share a GPU, at most one per core: each leaves it idle while its images are augmented."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -89,8 +92,8 @@ def train_fits(fits: Sequence[Fit], workers: int, progress: Progress) -> None:
 
     Args:
         fits: With the same steps, device and classifier.
-        workers: Processes at a time; 0 means one per core. On a GPU one network is trained at
-            a time, in this process, and 0 commands mean one.
+        workers: Processes at a time; 0 means one per core, on a GPU at most `GPU_WORKERS` networks
+            and one command.
         progress: Told of the images trained on, over all fits.
 
     Raises:
@@ -101,18 +104,11 @@ def train_fits(fits: Sequence[Fit], workers: int, progress: Progress) -> None:
         return
     tell = _Total(progress, len(fits), len(fits) - len(waiting), fits[0].steps)
     kind, is_gpu = fits[0].classifier.kind, fits[0].device.startswith("cuda")
-    if is_gpu and kind == "network":
-        for one in waiting:
-            try:
-                _train(one, tell.of(one.target))
-            except (GanaugError, OSError):
-                raise
-            except Exception as error:
-                raise TrainingError(_failed(one, error)) from error
-    else:
+    usual = os.cpu_count() or 1
+    if is_gpu:
         # A command may well want the GPU for itself.
-        usual = 1 if is_gpu and kind == "command" else os.cpu_count() or 1
-        _train_in_processes(waiting, workers or usual, tell)
+        usual = min(usual, {"command": 1, "network": GPU_WORKERS}.get(kind, usual))
+    train_in_processes(waiting, workers or usual, tell, stay=is_gpu and kind == "network")
 
 
 def read_fit(target: Path) -> tuple[Floats, float]:
@@ -235,8 +231,8 @@ def _by_command(one: Fit, recipe: Recipe, parts: Parts, progress: Progress) -> F
 _PROBABILITY = {"network": _by_network, "estimator": _by_estimator, "command": _by_command}
 
 
-def _train_in_processes(waiting: Sequence[Fit], workers: int, tell: _Total) -> None:
-    """Train each fit in a process of its own, so many at a time.
+def train_in_processes(waiting: Sequence[Fit], workers: int, tell: _Total, *, stay: bool) -> None:
+    """Train fits in so many processes at a time: each one in a new process, or all in processes that stay.
 
     Raises:
         TrainingError: A process was killed or failed; the others are stopped.
@@ -244,7 +240,7 @@ def _train_in_processes(waiting: Sequence[Fit], workers: int, tell: _Total) -> N
     methods = multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
-        # The server imports all this once, 6 s, and each fit is forked from it in milliseconds;
+        # The server imports all this once, 6 s, and each process is forked from it in milliseconds;
         # any optimiser of torch loads torch._dynamo.
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
         context.set_forkserver_preload([__name__, "albumentations", "torch._dynamo"])
@@ -253,19 +249,24 @@ def _train_in_processes(waiting: Sequence[Fit], workers: int, tell: _Total) -> N
     try:
         while queue or running:
             while queue and len(running) < workers:
-                one = queue.pop(0)
-                listening, speaking = context.Pipe(duplex=False)
-                process = context.Process(target=_child, args=(one, speaking), daemon=True)
+                here, there = context.Pipe()
+                process = context.Process(target=_child, args=(there,), daemon=True)
                 process.start()
-                speaking.close()
-                running[listening] = (one, process)
+                there.close()
+                running[here] = (queue.pop(0), process)
+                _send(here, running[here][0])
             for ready in wait(list(running)):
                 connection = cast("Connection", ready)
                 one, process = running[connection]
                 if _hear(connection, tell.of(one.target)):
                     continue
-                process.join()
+                if stay and queue and one.target.exists() and process.is_alive():
+                    running[connection] = (queue.pop(0), process)
+                    _send(connection, running[connection][0])
+                    continue
                 del running[connection]
+                _send(connection, None)
+                process.join()
                 connection.close()
                 if process.exitcode != 0 or not one.target.exists():
                     raise _killed(one, process.exitcode)
@@ -276,8 +277,14 @@ def _train_in_processes(waiting: Sequence[Fit], workers: int, tell: _Total) -> N
             connection.close()
 
 
+def _send(connection: Connection, one: Fit | None) -> None:
+    # Whoever is dead by now is found out when it is listened to.
+    with contextlib.suppress(OSError):
+        connection.send(one)
+
+
 def _hear(connection: Connection, progress: Progress) -> bool:
-    """Take one message; False when the process has ended.
+    """Take one message; False when the fit, or its process, has ended.
 
     Raises:
         TrainingError: The process says that it failed.
@@ -288,8 +295,9 @@ def _hear(connection: Connection, progress: Progress) -> bool:
         return False
     if isinstance(message, str):
         raise TrainingError(message)
-    progress(*message)
-    return True
+    if message is not None:
+        progress(*message)
+    return message is not None
 
 
 def _killed(one: Fit, code: int | None) -> TrainingError:
@@ -300,8 +308,8 @@ def _killed(one: Fit, code: int | None) -> TrainingError:
     )
 
 
-def _child(one: Fit, speaking: Connection) -> None:
-    """What runs in a fit's process."""
+def _child(connection: Connection) -> None:
+    """What runs in a process: the fits that it is sent, until None."""
     # Ctrl-C ends it without a traceback; the parent tells the user.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -312,14 +320,16 @@ def _child(one: Fit, speaking: Connection) -> None:
         nonlocal last
         if done == total or time.monotonic() - last > _TELL_EVERY_S:
             last = time.monotonic()
-            speaking.send((done, total))
+            connection.send((done, total))
 
-    try:
-        _train(one, tell)
-    except Exception as error:
-        with contextlib.suppress(OSError):
-            speaking.send(_failed(one, error))
-        raise SystemExit(1) from error
+    for one in iter(connection.recv, None):
+        try:
+            _train(one, tell)
+        except Exception as error:
+            with contextlib.suppress(OSError):
+                connection.send(_failed(one, error))
+            raise SystemExit(1) from error
+        connection.send(None)
 
 
 def _failed(one: Fit, error: Exception) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ganaug.recipe import Mixing
+from ganaug.training.device import upload
 
 MIXUP_ALPHA = 0.2
 """Both shapes of the beta distribution of MixUp's share: of the 0.1 to 0.4 that its paper finds best without long training."""
@@ -32,7 +32,7 @@ def mix(images: Tensor, how: Mixing, rng: np.random.Generator) -> tuple[Tensor, 
         MixUp: Zhang et al. 2018, equation 1, arXiv:1710.09412. CutMix: Yun et al. 2019, equations
         1 and 2, arXiv:1905.04899. One share per batch, as in both papers' code.
     """
-    partner = torch.from_numpy(rng.permutation(len(images))).to(images.device)
+    partner = upload(rng.permutation(len(images)), str(images.device))
     if how == "mixup":
         share = float(rng.beta(MIXUP_ALPHA, MIXUP_ALPHA))
         return share * images + (1.0 - share) * images[partner], partner, share

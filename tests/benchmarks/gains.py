@@ -18,8 +18,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ from ganaug.arms import find_arms
 from ganaug.config import Config, load
 from ganaug.dataset import LabelledImages
 from ganaug.evaluate import judge
+from ganaug.further_splits import further_split
 from ganaug.intervals import Difference, compare
 from ganaug.pooled import SplitResult, pool
 from ganaug.run import RunFolder, perform
@@ -101,6 +105,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the datasets")
     parser.add_argument("--runs", type=Path, default=Path("runs/gains"))
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--side-by-side", type=int, default=1, help="splits at a time, a process each")
     parser.add_argument("--set", nargs="*", default=[], help="further settings, as train.steps=500")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("gains.jsonl"))
     parser.add_argument("--table", action="store_true", help="print what is done, and do nothing")
@@ -119,10 +124,17 @@ def measure(cell: str, asked: argparse.Namespace) -> dict[str, Any]:
     """One cell: all its splits, put together and through the gate one by one."""
     config = config_of(cell, asked)
     run = steps.open_run(config)
-    for step in ("split", "plan", "train", "export", "produce", "screen"):
-        steps.do(run, step)
-    folder = perform(run, steps.STEPS["evaluate"], "", progress=tell).folder
-    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    with ProcessPoolExecutor(asked.side_by_side, multiprocessing.get_context("spawn")) as processes:
+        # The first split's classifiers come at the end, in this process.
+        if asked.side_by_side > 1:
+            further = [processes.submit(further_split, run, number) for number in range(1, asked.splits)]
+        for step in ("split", "plan", "train", "export", "produce", "screen"):
+            steps.do(run, step)
+        if asked.side_by_side > 1:
+            for one in further:
+                one.result()
+    evaluated = perform(run, steps.STEPS["evaluate"], "", progress=tell)
+    verdict = json.loads((evaluated.folder / "verdict.json").read_text(encoding="utf-8"))
     if not verdict["after"]:
         raise SystemExit(f"{cell}: {verdict['sentence']}")
     folders = [run, *(RunFolder.open(run.folder / "splits" / str(k)) for k in range(1, asked.splits))]
@@ -136,6 +148,7 @@ def measure(cell: str, asked: argparse.Namespace) -> dict[str, Any]:
         "first": asked.first,
         "seeds": asked.seeds,
         "set": asked.set,
+        "device": evaluated.record.summary["device"],
         "right_label": [right_label(one) for one in folders],
         "before": verdict["before"],
         "after": verdict["after"],
@@ -156,6 +169,9 @@ def config_of(cell: str, asked: argparse.Namespace) -> Config:
         "evaluate.arms": asked.arms,
         "evaluate.splits": asked.splits,
         "evaluate.seeds": asked.seeds,
+        # What is found is a note of the verdict; it would end the cell.
+        "evaluate.near_copies": "note",
+        "evaluate.workers": -(-(os.cpu_count() or 1) // asked.side_by_side),
     }
     tree |= dict(one.split("=", 1) for one in asked.set)
     return load(None, tree, data=None if path is None else asked.data / path)
@@ -275,12 +291,17 @@ def line(row: Mapping[str, Any]) -> str:
     below = sum(one["gated"]["high"] < 0 for one in row["gate"] if one["shipped"])
     would = sum(one["ungated"]["high"] < 0 for one in row["gate"])
     return (
-        f"| {row['cell']} | {', '.join(row['set']) or 'defaults'} | {row['splits']} x {row['seeds']} | {np.mean(row['right_label']):.0%} | "
+        f"| {row['cell']} | {settings(row)} | {row['splits']} x {row['seeds']} | {np.mean(row['right_label']):.0%} | "
         f"{row['before']} | {recall['before']:.1%} → {recall['after']:.1%} | "
         f"{gone['difference']:+.0%} ({gone['low']:+.0%} to {gone['high']:+.0%}) | {positive} of {row['splits']} | "
         f"{f1['difference'] * 100:+.2f} ({f1['low'] * 100:+.2f} to {f1['high'] * 100:+.2f}) | "
         f"{row['verdict']} | {shipped} | {below} | {would} |"
     )
+
+
+def settings(row: Mapping[str, Any]) -> str:
+    """What a cell was measured with, beside its own settings."""
+    return ", ".join([*row["set"], *(["on a GPU"] if row.get("device") == "cuda" else [])]) or "defaults"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -292,7 +313,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     text = "\n".join([head, "|" + " --- |" * 13, *(line(row) for row in rows)])
     for row in rows:
         if "arms" in row:
-            text += f"\n\n{row['cell']}, {', '.join(row['set']) or 'defaults'}\n{arms_table(row)}"
+            text += f"\n\n{row['cell']}, {settings(row)}\n{arms_table(row)}"
     return text
 
 

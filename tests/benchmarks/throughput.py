@@ -78,10 +78,14 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=list(CELLS), choices=list(CELLS))
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
     parser.add_argument("--profile", action="store_true", help="where the time of our step goes, instead")
+    parser.add_argument(
+        "--devices", nargs="+", choices=["cpu", "cuda"], help="all that are there, if not said"
+    )
     asked = parser.parse_args()
     places = [("cpu", threads) for threads in sorted({1, os.cpu_count() or 1})]
     if torch.cuda.is_available():
         places.append(("cuda", torch.get_num_threads()))
+    places = [place for place in places if place[0] in (asked.devices or ["cpu", "cuda"])]
     if asked.profile:
         for name, (device, threads) in product(asked.recipes, places):
             torch.set_num_threads(threads)

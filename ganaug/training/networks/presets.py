@@ -172,8 +172,6 @@ def resolve(
     limit = min(px for name, px in PRESETS if name == recipe and side <= px)
     preset = PRESETS[recipe, limit]
     asked = {name: getattr(config, name) for name in _FIELDS if getattr(config, name) != "auto"}
-    if config.precision == "auto":
-        asked["precision"] = "bf16" if device.startswith("cuda") else "fp32"
     if config.sampling != "auto":
         asked["balance"] = BALANCES[config.sampling]
     preset = replace(preset, batch=config.batch, ema=config.ema, is_transitional=config.transitional, **asked)

@@ -21,6 +21,7 @@ from support.digits import digits
 from ganaug.arms import STANDARD, find_arms, make_arm
 from ganaug.config import EvaluateConfig
 from ganaug.errors import SettingsError, TrainingError
+from ganaug.training import fits as training_fits
 from ganaug.training.arena import run_arena
 from ganaug.training.classifiers.choice import Choice, checked, usable
 from ganaug.training.classifiers.factory import make
@@ -32,6 +33,8 @@ BEST = "oversampling+albumentations"
 CONFIG = EvaluateConfig(arms=("oversampling",), seeds=2, steps=30, workers=2)
 
 MODELS = """
+import os
+from pathlib import Path
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -55,6 +58,10 @@ class Viewing(nn.Module):
 def network(image_shape, n_classes):
     height, width, channels = image_shape
     return Viewing(channels, n_classes)
+
+def counted(image_shape, n_classes):
+    (Path(__file__).parent / f"{os.getpid()}.pid").touch()
+    return network(image_shape, n_classes)
 
 def pipeline(image_shape, n_classes):
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
@@ -189,6 +196,26 @@ def test_a_module_gives_the_same_again_and_has_other_first_weights_for_another_s
             found.append(stored["probability"][0])
     assert found[0].tobytes() == found[1].tobytes()
     assert np.abs(found[0][0] - found[0][1]).max() > 0.05
+
+
+def test_processes_that_stay_as_on_a_gpu_train_the_same(models, tmp_path, monkeypatch):
+    def processes():
+        found = {int(path.stem) for path in models.parent.glob("*.pid")} - {os.getpid()}
+        for path in models.parent.glob("*.pid"):
+            path.unlink()
+        return len(found)
+
+    alone = arena(tmp_path / "alone", "arena_models:counted", seeds=5)
+    assert processes() == 5
+    plain = training_fits.train_in_processes
+    monkeypatch.setattr(
+        training_fits, "train_in_processes", lambda *given, stay: plain(*given, stay=not stay)
+    )
+    together = arena(tmp_path / "together", "arena_models:counted", seeds=5)
+    assert processes() == 2
+    pd.testing.assert_frame_equal(
+        alone.scores.drop(columns="seconds"), together.scores.drop(columns="seconds")
+    )
 
 
 def test_what_is_trained_is_trained_again_when_the_classifier_changes(models, tmp_path):
