@@ -77,6 +77,11 @@ class Ground:
     calibration: LabelledImages | None = None
 
     @property
+    def data(self) -> Path:
+        """Where the images lie while classifiers are trained on them."""
+        return self.folder / FITS / DATA
+
+    @property
     def steps(self) -> int:
         """Training steps of each classifier."""
         if self.config.steps != "auto":
@@ -98,19 +103,36 @@ def train_entries(
     Returns:
         Per arm, and per seed: (N, K) probabilities of the test images, and seconds.
     """
+    return train_everywhere([ground], entries, n_seeds, progress)[0]
+
+
+def train_everywhere(
+    grounds: Sequence[Ground], entries: Sequence[Entry], n_seeds: int, progress: Progress = silent
+) -> list[dict[str, list[tuple[Floats, float]]]]:
+    """The same on several grounds, side by side; per ground what `train_entries` gives."""
+    asked = [_fits(ground, entries, n_seeds) for ground in grounds]
+    # Seeds outside, arms inside: a run that is stopped early has something of every arm.
+    by_seed = [one for fits in asked for of_seed in zip(*fits.values(), strict=True) for one in of_seed]
+    train_fits(by_seed, grounds[0].config.workers, progress)
+    for ground in grounds:
+        shutil.rmtree(ground.data)
+    return [{name: [read_fit(one.target) for one in own] for name, own in fits.items()} for fits in asked]
+
+
+def _fits(ground: Ground, entries: Sequence[Entry], n_seeds: int) -> dict[str, list[Fit]]:
+    """Per arm, the fit of each seed; their data is written."""
     start = _start_digest(
         [entry.arm for entry in entries], ground.discriminator, ground.train.images.shape[1:]
     )
     # Where a run was killed its data lies here still; it is written anew, whatever it was.
-    data = ground.folder / FITS / DATA
-    _write_data(data, ground)
+    _write_data(ground.data, ground)
     key = _key(ground)
-    fits = {
+    return {
         entry.arm.name: [
             Fit(
                 entry.arm,
                 seed,
-                data,
+                ground.data,
                 _target(
                     ground.folder,
                     entry,
@@ -130,11 +152,6 @@ def train_entries(
         ]
         for entry in entries
     }
-    # Seeds outside, arms inside: a run that is stopped early has something of every arm.
-    by_seed = [one for of_seed in zip(*fits.values(), strict=True) for one in of_seed]
-    train_fits(by_seed, ground.config.workers, progress)
-    shutil.rmtree(data)
-    return {name: [read_fit(one.target) for one in own] for name, own in fits.items()}
 
 
 def _key(ground: Ground) -> dict[bool, str]:

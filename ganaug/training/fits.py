@@ -91,7 +91,7 @@ def train_fits(fits: Sequence[Fit], workers: int, progress: Progress) -> None:
     """Train those fits whose files are not there.
 
     Args:
-        fits: With the same steps, device and classifier.
+        fits: With about the same steps, and the same device and classifier.
         workers: Processes at a time; 0 means one per core, on a GPU at most `GPU_WORKERS` networks
             and one command.
         progress: Told of the images trained on, over all fits.

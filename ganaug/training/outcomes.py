@@ -17,7 +17,7 @@ from ganaug.dataset import LabelledImages
 from ganaug.progress import Progress, in_parts, silent
 from ganaug.screen.folds import sample_rows
 from ganaug.thresholds import choose_multiple, class_offsets, move
-from ganaug.training.contest import Entry, Ground, train_entries
+from ganaug.training.contest import Entry, Ground, train_entries, train_everywhere
 from ganaug.training.fits import Floats
 from ganaug.training.held_out import held_out_in_turn
 
@@ -65,9 +65,9 @@ def measure(
     counts = [
         n_seeds * (len(trained) - len(on_synthetic)),
         n_seeds * len(on_synthetic),
-        *(len(on_folds) for _ in range(FOLDS)),
+        FOLDS * len(on_folds),
     ]
-    first, second, *rest = in_parts(progress, [64 * ground.steps * count for count in counts])
+    first, second, third = in_parts(progress, [64 * ground.steps * count for count in counts])
     fits = train_entries(
         ground, [one for name, one in trained.items() if name not in on_synthetic], n_seeds, first
     )
@@ -76,7 +76,7 @@ def measure(
         calibration = _calibration(ground)
         wider = replace(ground, test=_joined(ground.test, calibration))
         fits |= train_entries(wider, [trained[name] for name in sorted(on_synthetic)], n_seeds, second)
-    held_out = _held_out(ground, list(on_folds.values()), rest) if on_folds else {}
+    held_out = _held_out(ground, list(on_folds.values()), third) if on_folds else {}
     offsets, prevalence = class_offsets(ground.train.counts()), ground.test.counts()
 
     def outcome(entry: Entry, fit: tuple[Floats, float]) -> Outcome:
@@ -111,15 +111,15 @@ def _joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
 
 
 def _held_out(
-    ground: Ground, entries: Sequence[Entry], progress: Sequence[Progress]
+    ground: Ground, entries: Sequence[Entry], progress: Progress
 ) -> dict[str, tuple[Floats, float]]:
     """Per arm: (N, K) probabilities of the training images, each by a classifier that has not seen it; seconds."""
     shape = len(ground.train), len(ground.train.class_names)
     found = {entry.arm.name: np.zeros(shape, np.float32) for entry in entries}
     spent = dict.fromkeys(found, 0.0)
-    grounds = held_out_in_turn(ground, FOLDS, "thresholds")
-    for (inner, held), part in zip(grounds, progress, strict=True):
-        for name, [(probability, seconds)] in train_entries(inner, entries, 1, part).items():
+    grounds, rows = zip(*held_out_in_turn(ground, FOLDS, "thresholds"), strict=True)
+    for held, fits in zip(rows, train_everywhere(grounds, entries, 1, progress), strict=True):
+        for name, [(probability, seconds)] in fits.items():
             found[name][held] = probability
             spent[name] += seconds
     return {name: (found[name], spent[name]) for name in found}

@@ -21,9 +21,10 @@ from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, SettingsError, TrainingError
 from ganaug.thresholds import move
+from ganaug.training import contest
 from ganaug.training.arena import run_arena
 from ganaug.training.contest import Entry, Ground
-from ganaug.training.outcomes import measure
+from ganaug.training.outcomes import FOLDS, measure
 
 CHEAP, OURS = "oversampling+albumentations", "oversampling+albumentations+synthetic"
 QUICK = EvaluateConfig(arms=("real", CHEAP, OURS), seeds=2, steps=6, workers=2)
@@ -125,6 +126,19 @@ def test_thresholds_are_chosen_on_the_calibration_images_and_these_are_not_train
         for moved, one in zip(found[ON_SYNTHETIC], plain[CHEAP], strict=True):
             assert np.allclose(move(one.probability, moved.offsets), moved.probability, atol=1e-5)
     assert all(more > less for less, more in zip(chosen["sure"], chosen["unsure"], strict=True))
+
+
+def test_the_classifiers_of_all_folds_train_side_by_side(tmp_path, monkeypatch):
+    plain, asked = contest.train_fits, []
+
+    def seen(fits, *more):
+        asked.append({one.data for one in fits})
+        plain(fits, *more)
+
+    monkeypatch.setattr(contest, "train_fits", seen)
+    arena(tmp_path, QUICK.model_copy(update={"arms": (CHEAP, ON_FOLDS), "steps": 4}), synthetic=(0, 0, 0))
+    assert [len(one) for one in asked] == [1, FOLDS]
+    assert not list(tmp_path.rglob("data"))
 
 
 def test_what_thresholds_were_moved_by_leaves_with_the_winner(tmp_path):
