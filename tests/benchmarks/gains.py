@@ -32,13 +32,14 @@ import pandas as pd
 
 from ganaug import steps
 from ganaug.arms import find_arms
-from ganaug.config import Config, load
-from ganaug.dataset import LabelledImages
+from ganaug.config import Config, EvaluateConfig, load
+from ganaug.dataset import INDEX_FILE, LabelledImages
 from ganaug.evaluate import judge
 from ganaug.further_splits import further_split
 from ganaug.intervals import Difference, compare
-from ganaug.pooled import SplitResult, pool
-from ganaug.run import RunFolder, perform
+from ganaug.plan import BalancePlan
+from ganaug.pooled import Pooled, SplitResult, pool
+from ganaug.run import STEP_FILE, perform
 from ganaug.training.winner import winner_of
 
 CELLS: dict[str, dict[str, Any]] = {
@@ -107,12 +108,15 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
     parser.add_argument("--side-by-side", type=int, default=1, help="splits at a time, a process each")
     parser.add_argument("--set", nargs="*", default=[], help="further settings, as train.steps=500")
+    parser.add_argument(
+        "--finished", type=Path, metavar="RUN", help="what is done of a cell's run that was stopped"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("gains.jsonl"))
     parser.add_argument("--table", action="store_true", help="print what is done, and do nothing")
     asked = parser.parse_args()
     if not asked.table:
         for cell in asked.cells:
-            row = measure(cell, asked)
+            row = row_of(cell, asked, asked.finished) if asked.finished else measure(cell, asked)
             with asked.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             print(line(row))
@@ -133,29 +137,36 @@ def measure(cell: str, asked: argparse.Namespace) -> dict[str, Any]:
         if asked.side_by_side > 1:
             for one in further:
                 one.result()
-    evaluated = perform(run, steps.STEPS["evaluate"], "", progress=tell)
-    verdict = json.loads((evaluated.folder / "verdict.json").read_text(encoding="utf-8"))
-    if not verdict["after"]:
-        raise SystemExit(f"{cell}: {verdict['sentence']}")
-    folders = [run, *(RunFolder.open(run.folder / "splits" / str(k)) for k in range(1, asked.splits))]
+    perform(run, steps.STEPS["evaluate"], "", progress=tell)
+    return row_of(cell, asked, run.folder)
+
+
+def row_of(cell: str, asked: argparse.Namespace, run: Path) -> dict[str, Any]:
+    """The splits of a run that are done, put together and through the gate one by one."""
+    folders = [run, *sorted((run / "splits").glob("*"), key=lambda one: int(one.name))]
+    folders = [one for one in folders if (one / "evaluate" / "verdict.json").is_file()]
+    if not folders:
+        raise SystemExit(f"{run}: no split of it is evaluated")
     results = [result_of(one) for one in folders]
-    wanted = [plan.class_id for plan in steps.load_plan(run).wanted]
-    found = gains(results, wanted, verdict)
-    gates = [gate(one, wanted, config, seed) for seed, one in enumerate(results)]
+    wanted = [plan.class_id for plan in BalancePlan.load(run / "plan").wanted]
+    both, config = put_together(results), config_of(cell, asked).evaluate
+    verdict = judge(both.probability, both.test, wanted, config, arms=find_arms(list(both.probability)))
+    if not verdict.after:
+        raise SystemExit(f"{cell}: {verdict.sentence}")
     return {
         "cell": cell,
-        "splits": asked.splits,
+        "splits": len(folders),
         "first": asked.first,
-        "seeds": asked.seeds,
+        "seeds": verdict.seeds,
         "set": asked.set,
-        "device": evaluated.record.summary["device"],
+        "devices": sorted({device_of(one) for one in folders}),
         "right_label": [right_label(one) for one in folders],
-        "before": verdict["before"],
-        "after": verdict["after"],
-        "verdict": verdict["verdict"],
-        **found,
-        "arms": against_usual(results, wanted),
-        "gate": [asdict(one) for one in gates],
+        "before": verdict.before,
+        "after": verdict.after,
+        "verdict": verdict.verdict,
+        **gains(results, wanted, verdict.to_dict()),
+        "arms": against_usual(both, wanted),
+        "gate": [asdict(gate(one, wanted, config, seed)) for seed, one in enumerate(results)],
     }
 
 
@@ -177,19 +188,35 @@ def config_of(cell: str, asked: argparse.Namespace) -> Config:
     return load(None, tree, data=None if path is None else asked.data / path)
 
 
-def result_of(run: RunFolder) -> SplitResult:
+def result_of(folder: Path) -> SplitResult:
     """What a split's evaluation left."""
-    index = LabelledImages.load(run.path("split")).index
-    return SplitResult.load(run.path("evaluate"), index[index["split"] == "test"].reset_index(drop=True))
+    index = pd.read_parquet(folder / "split" / INDEX_FILE)
+    return SplitResult.load(folder / "evaluate", index[index["split"] == "test"].reset_index(drop=True))
 
 
-def right_label(run: RunFolder) -> float:
+def right_label(folder: Path) -> float:
     """Share of the images produced that every screening classifier calls by their class."""
-    tables = [
-        pd.read_parquet(run.path("screen", plan.part) / "screened.parquet", columns=["reason"])
-        for plan in steps.load_plan(run).wanted
-    ]
-    return float((pd.concat(tables)["reason"] != "wrong label").mean())
+    rates = json.loads((folder / "evaluate" / "verdict.json").read_text(encoding="utf-8"))["label_rates"]
+    right = [one["right_label"] for one in rates]
+    return float(np.average(right, weights=[one["produced"] for one in rates]))
+
+
+def device_of(folder: Path) -> str:
+    """Where a split's classifiers were trained."""
+    record = json.loads((folder / "evaluate" / STEP_FILE).read_text(encoding="utf-8"))
+    return str(record["summary"]["device"])
+
+
+def put_together(results: Sequence[SplitResult]) -> Pooled:
+    """All splits; where one kept no synthetic images, an arm counts as what it is without them."""
+    names = {name for one in results for name in one.probability}
+    without = {
+        name: "+".join(part for part in name.split("+") if "synthetic" not in part)
+        for name in names
+        if "synthetic" in name
+    }
+    classes = max(one.index["class_id"].max() for one in results) + 1
+    return pool(results, tuple(map(str, range(classes))), without)
 
 
 def gains(
@@ -206,21 +233,18 @@ def gains(
     return {**measures, "errors_gone": gone, "recall_gaps": gaps}
 
 
-def against_usual(results: Sequence[SplitResult], wanted: Sequence[int]) -> dict[str, Any]:
+def against_usual(both: Pooled, wanted: Sequence[int]) -> dict[str, Any]:
     """Every arm's macro-F1, rare recall and share of rare-class errors gone, against the usual one."""
-    names = {name for one in results for name in one.probability}
-    classes = max(one.index["class_id"].max() for one in results) + 1
-    both = pool(results, tuple(map(str, range(classes))), dict.fromkeys(names, USUAL))
     index = both.test.index
     found = {}
-    for name in sorted(names - {USUAL}):
+    for name in sorted(set(both.probability) - {USUAL}):
         measured = compare(
             both.probability[USUAL],
             both.probability[name],
             both.test.class_ids,
             wanted,
             groups=index["group"].astype(str).tolist(),
-            splits=index["split_number"].to_numpy(np.int64) if len(results) > 1 else None,
+            splits=index["split_number"].to_numpy(np.int64) if index["split_number"].nunique() > 1 else None,
         )
         recall = measured["rare_recall"]
         ends = {end: getattr(recall, end) / (1 - recall.before) for end in ("difference", "low", "high")}
@@ -236,7 +260,7 @@ def _recall(one: SplitResult, arm: str, wanted: Sequence[int]) -> float:
     return float(np.mean([hit[labels == class_id].mean() for class_id in wanted]))
 
 
-def gate(one: SplitResult, wanted: Sequence[int], config: Config, seed: int) -> Gate:
+def gate(one: SplitResult, wanted: Sequence[int], config: EvaluateConfig, seed: int) -> Gate:
     """Let the gate decide on one half of the test images and measure on the other."""
     first, second = halves(one.index, seed)
     names = tuple(str(k) for k in range(1 + int(one.index["class_id"].max())))
@@ -248,7 +272,7 @@ def gate(one: SplitResult, wanted: Sequence[int], config: Config, seed: int) -> 
         fits = {name: fit[:, rows] for name, fit in one.probability.items()}
         return fits, LabelledImages(images, index, names)
 
-    decided = judge(*half(first), wanted, config.evaluate, arms=arms)
+    decided = judge(*half(first), wanted, config, arms=arms)
     fits, test = half(second)
     groups = test.index["group"].astype(str).tolist()
 
@@ -301,7 +325,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 def settings(row: Mapping[str, Any]) -> str:
     """What a cell was measured with, beside its own settings."""
-    return ", ".join([*row["set"], *(["on a GPU"] if row.get("device") == "cuda" else [])]) or "defaults"
+    return ", ".join([*row["set"], *(["on a GPU"] if "cuda" in row.get("devices", []) else [])]) or "defaults"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
