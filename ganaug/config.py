@@ -406,7 +406,8 @@ class EvaluateConfig(Section):
     """What is done where synthetic images come nearer to test images than real ones do: end with an
     error, or go on and say so in the verdict. Exact copies are always refused."""
     workers: NonNegativeInt = 0
-    """Processes that train classifiers; 0 means one per core."""
+    """Processes that train classifiers; 0 means one per core, and on a GPU at most eight, or one of a network or
+    command of your own."""
     classifier: str = classifier_name.DEFAULT
     """What is trained in every arm: `small-cnn`; `resnet-32`; `package.module:function`, a function of
     your own that makes a torch module or a scikit-learn estimator; or `command: python my_train.py

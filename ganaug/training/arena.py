@@ -63,7 +63,7 @@ def run_arena(
         checked: What was found of the synthetic images before, for the verdict to say; why there are
             none, where there are none.
         discriminator: Folder of the base GAN, for arms that start from its discriminator.
-        device: `cpu` or `cuda`; on a GPU one classifier is trained at a time, in this process.
+        device: `cpu` or `cuda`.
         others: What the same arms gave on other splits of the images; the verdict is about all.
         progress: Told of the images trained on, over all fits.
 

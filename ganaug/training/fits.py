@@ -44,7 +44,7 @@ from ganaug.training.winner import write_recipe
 
 _TELL_EVERY_S = 0.3
 GPU_WORKERS = 8
-"""Networks that share a GPU, at most one per core: each leaves it idle while its images are augmented."""
+"""Built-in networks that share a GPU: each leaves it idle while its images are augmented."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -92,8 +92,8 @@ def train_fits(fits: Sequence[Fit], workers: int, progress: Progress) -> None:
 
     Args:
         fits: With about the same steps, and the same device and classifier.
-        workers: Processes at a time; 0 means one per core, on a GPU at most `GPU_WORKERS` networks
-            and one command.
+        workers: Processes at a time; 0 means one per core, on a GPU at most `GPU_WORKERS`, and one
+            network or command of the user's own.
         progress: Told of the images trained on, over all fits.
 
     Raises:
@@ -103,12 +103,13 @@ def train_fits(fits: Sequence[Fit], workers: int, progress: Progress) -> None:
     if not fits:
         return
     tell = _Total(progress, len(fits), len(fits) - len(waiting), fits[0].steps)
-    kind, is_gpu = fits[0].classifier.kind, fits[0].device.startswith("cuda")
+    classifier, is_gpu = fits[0].classifier, fits[0].device.startswith("cuda")
     usual = os.cpu_count() or 1
-    if is_gpu:
-        # A command may well want the GPU for itself.
-        usual = min(usual, {"command": 1, "network": GPU_WORKERS}.get(kind, usual))
-    train_in_processes(waiting, workers or usual, tell, stay=is_gpu and kind == "network")
+    if is_gpu and classifier.kind != "estimator":
+        # What a user's own network or command takes of the GPU is not known.
+        usual = min(usual, GPU_WORKERS) if kind_of(classifier.name) == "built-in" else 1
+    stay = is_gpu and classifier.kind == "network"
+    train_in_processes(waiting, workers or usual, tell, stay=stay)
 
 
 def read_fit(target: Path) -> tuple[Floats, float]:
@@ -334,7 +335,8 @@ def _child(connection: Connection) -> None:
 
 def _failed(one: Fit, error: Exception) -> str:
     what = f"{error}" if isinstance(error, TrainingError) else f"{type(error).__name__}: {error}"
-    return f"training {one.who} failed: {what}"
+    hint = " Lower `evaluate.workers`, and run again." if isinstance(error, torch.OutOfMemoryError) else ""
+    return f"training {one.who} failed: {what}{hint}"
 
 
 def _end_with_parent() -> None:

@@ -111,6 +111,15 @@ class Pair(nn.Module):
 def two_outputs(image_shape, n_classes):
     return Pair()
 
+class Hungry(Viewing):
+    def forward(self, images):
+        if len(images) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(images)
+
+def hungry(image_shape, n_classes):
+    return Hungry(image_shape[2], n_classes)
+
 only = KNeighborsClassifier()
 
 def shared(image_shape, n_classes):
@@ -216,6 +225,37 @@ def test_processes_that_stay_as_on_a_gpu_train_the_same(models, tmp_path, monkey
     pd.testing.assert_frame_equal(
         alone.scores.drop(columns="seconds"), together.scores.drop(columns="seconds")
     )
+
+
+@pytest.mark.parametrize(
+    ("choice", "device", "expected"),
+    [
+        (Choice(), "cpu", (20, False)),
+        (Choice(), "cuda", (8, True)),
+        (Choice("mine:network", "network"), "cuda", (1, True)),
+        (Choice("mine:pipeline", "estimator"), "cuda", (20, False)),
+        (Choice("command: mine {folder} {predictions}", "command"), "cuda", (1, False)),
+        (Choice("command: mine {folder} {predictions}", "command"), "cpu", (20, False)),
+    ],
+)
+def test_how_many_train_at_a_time(choice, device, expected, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "cpu_count", lambda: 20)
+    monkeypatch.setattr(
+        training_fits, "train_in_processes", lambda _, workers, __, *, stay: asked.append((workers, stay))
+    )
+    one = training_fits.Fit(
+        make_arm("real"), 0, tmp_path, tmp_path / "fit.npz", (), 0.25, "strong", False, 3, device,
+        classifier=choice,
+    )  # fmt: skip
+    training_fits.train_fits([one], 0, lambda *_: None)
+    training_fits.train_fits([one], 3, lambda *_: None)
+    assert asked == [expected, (3, expected[1])]
+
+
+def test_a_network_that_does_not_fit_says_what_to_lower(models, tmp_path):
+    with pytest.raises(TrainingError, match=r"out of memory.*Lower `evaluate.workers`"):
+        arena(tmp_path / "run", "arena_models:hungry", steps=3)
 
 
 def test_what_is_trained_is_trained_again_when_the_classifier_changes(models, tmp_path):
