@@ -128,15 +128,14 @@ def measure(cell: str, asked: argparse.Namespace) -> dict[str, Any]:
     """One cell: all its splits, put together and through the gate one by one."""
     config = config_of(cell, asked)
     run = steps.open_run(config)
+    # The first split's classifiers come at the end, in this process; and all others where nothing is side by side.
+    aside = range(1, asked.splits) if asked.side_by_side > 1 else ()
     with ProcessPoolExecutor(asked.side_by_side, multiprocessing.get_context("spawn")) as processes:
-        # The first split's classifiers come at the end, in this process.
-        if asked.side_by_side > 1:
-            further = [processes.submit(further_split, run, number) for number in range(1, asked.splits)]
+        further = [processes.submit(further_split, run, number) for number in aside]
         for step in ("split", "plan", "train", "export", "produce", "screen"):
             steps.do(run, step)
-        if asked.side_by_side > 1:
-            for one in further:
-                one.result()
+        for one in further:
+            one.result()
     perform(run, steps.STEPS["evaluate"], "", progress=tell)
     return row_of(cell, asked, run.folder)
 
