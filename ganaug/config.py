@@ -246,8 +246,8 @@ class TrainConfig(Section):
     """Act on what is detected (collapse, divergence, oscillation, vanishing gradients,
     memorisation); otherwise it is only reported."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`bf16`: forward passes in bfloat16, with penalties and weights in float32, for networks so wide that
-    arithmetic takes the time; `auto` is `fp32`, which was faster on an H100 at the usual widths."""
+    """`bf16`: forward passes in bfloat16, with penalties and weights in float32; `auto` is `fp32`, which was
+    faster on an H100 at the usual widths."""
     processes: PositiveInt = 1
     """Processes that train one GAN together, each on its part of the batch: one per GPU."""
     keep_discriminator: bool = False

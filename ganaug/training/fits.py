@@ -44,7 +44,7 @@ from ganaug.training.winner import write_recipe
 
 _TELL_EVERY_S = 0.3
 GPU_WORKERS = 8
-"""Built-in networks that share a GPU: each leaves it idle while its images are augmented."""
+"""Built-in networks that share a GPU: of 4, 8 and 16 it was 8 on an H100 that trained most (docs/throughput.md)."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -335,7 +335,11 @@ def _child(connection: Connection) -> None:
 
 def _failed(one: Fit, error: Exception) -> str:
     what = f"{error}" if isinstance(error, TrainingError) else f"{type(error).__name__}: {error}"
-    hint = " Lower `evaluate.workers`, and run again." if isinstance(error, torch.OutOfMemoryError) else ""
+    hint = (
+        " Let fewer train at a time (`evaluate.workers`), or take a smaller network."
+        if isinstance(error, torch.OutOfMemoryError)
+        else ""
+    )
     return f"training {one.who} failed: {what}{hint}"
 
 

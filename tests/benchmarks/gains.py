@@ -10,7 +10,7 @@ and every arm against oversampling with albumentations.
 
 Then the gate, split by split: it decides on one half of the test images (whole groups together), as
 `ganaug publish` would, and what it lets through is measured on the other half, against the arm that was the
-best without synthetic images on the first. A cell that is done is a line of `--out` and is not done again;
+best without synthetic images on the first. A cell that is done is a line of `--out`;
 a killed one goes on. Settings were chosen on splits from 100 on; report on splits below 100.
 """
 

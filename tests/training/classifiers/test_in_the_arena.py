@@ -254,7 +254,7 @@ def test_how_many_train_at_a_time(choice, device, expected, tmp_path, monkeypatc
 
 
 def test_a_network_that_does_not_fit_says_what_to_lower(models, tmp_path):
-    with pytest.raises(TrainingError, match=r"out of memory.*Lower `evaluate.workers`"):
+    with pytest.raises(TrainingError, match=r"out of memory.*fewer train at a time \(`evaluate.workers`\)"):
         arena(tmp_path / "run", "arena_models:hungry", steps=3)
 
 
