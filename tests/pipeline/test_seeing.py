@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -29,6 +30,17 @@ def artifacts(server):
     return {one["key"].removeprefix("images-"): one for one in server.ask("artifacts/filter", {})}
 
 
+def events_until(server, last, within_s=60):
+    """All events of ganaug, once the one that is told last is there: the server writes them down in its own time."""
+    query = {"filter": {"event": {"prefix": ["ganaug."]}}, "limit": 50}
+    deadline = time.monotonic() + within_s
+    while True:
+        events = server.ask("events/filter", query)["events"]
+        if last in {one["event"] for one in events} or time.monotonic() > deadline:
+            return events
+        time.sleep(0.5)
+
+
 def test_the_plan_the_samples_the_verdict_and_the_report_are_artifacts(seen):
     server, where = seen
     found = artifacts(server)
@@ -51,8 +63,7 @@ def test_runs_and_tasks_say_dataset_and_class(seen):
 
 def test_each_step_and_the_run_are_events(seen):
     server, _ = seen
-    query = {"filter": {"event": {"prefix": ["ganaug."]}}, "limit": 50}
-    events = server.ask("events/filter", query)["events"]
+    events = events_until(server, "ganaug.run.done")
     steps = {
         (one["resource"]["ganaug.step"], one["resource"]["ganaug.part"])
         for one in events
