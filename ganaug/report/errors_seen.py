@@ -63,7 +63,7 @@ class ErrorGroup:
         title: In which.
         rare: Test images of the wanted classes in it.
         other: Those of other classes.
-        seen: Some of the rare ones, from the classes in turn.
+        seen: Some of them, from the classes in turn: of rare ones, but for false alarms.
         is_error: Whether an arm is wrong on them; else the group is only counted.
     """
 
@@ -111,6 +111,7 @@ class Errors:
         seeds: Classifier seeds per arm.
         rare_images: Test images of the wanted classes.
         groups: In which ways the arms go wrong or right; together they are all test images.
+        alarms: Test images of other classes that an arm calls a wanted one by most of its seeds.
         missed: Test images of wanted classes that are called another class, mean over seeds.
         mistaken: Test images of other classes that are called a wanted one, mean over seeds.
         confusions: What each wanted class is taken for.
@@ -121,6 +122,7 @@ class Errors:
     seeds: int = 0
     rare_images: int = 0
     groups: tuple[ErrorGroup, ...] = ()
+    alarms: ErrorGroup = ErrorGroup("False alarms", 0, 0)
     missed: BeforeAfter | None = None
     mistaken: BeforeAfter | None = None
     confusions: tuple[Confusion, ...] = ()
@@ -129,7 +131,7 @@ class Errors:
     @property
     def rows(self) -> tuple[int, ...]:
         """Rows of the images to be shown."""
-        return tuple(error.row for group in self.groups for error in group.seen)
+        return tuple(error.row for group in (*self.groups, self.alarms) for error in group.seen)
 
 
 def read_errors(run_folder: Path, wanted: Collection[int], before: str, after: str) -> Errors:
@@ -201,6 +203,7 @@ def compare(
         seeds=len(guesses[0]),
         rare_images=int(is_rare.sum()),
         groups=_groups(labels, guesses, is_rare, names),
+        alarms=_alarms(labels, guesses, wanted, names),
         missed=mean(lambda guess: (guess != labels) & is_rare),
         mistaken=mean(lambda guess: np.isin(guess, list(wanted)) & ~is_rare),
         confusions=tuple(confusions),
@@ -234,6 +237,15 @@ def _groups(
         *(group(title, chosen, is_error=True) for title, chosen in parts.items()),
         *(group(title, chosen, is_error=False) for title, chosen in counted.items()),
     )
+
+
+def _alarms(
+    labels: ClassIds, guesses: Sequence[Guesses], wanted: Collection[int], names: Sequence[str]
+) -> ErrorGroup:
+    """Images that an arm takes for a wanted class, and that are of another."""
+    taken = np.logical_or.reduce([np.isin(guess, list(wanted)).mean(0) > 0.5 for guess in guesses])
+    rows = np.flatnonzero(taken & ~np.isin(labels, list(wanted)))
+    return ErrorGroup("False alarms", 0, len(rows), _seen(rows, labels, guesses, names))
 
 
 def _seen(

@@ -101,13 +101,39 @@ def test_misses_and_false_alarms_are_means_over_seeds(report, called):
             assert getattr(row, f"taken_{side}")[1] == pytest.approx(others_named.max())
 
 
+def test_false_alarms_are_images_of_other_classes_that_an_arm_calls_a_marked_one(
+    finished, report, called, tmp_path
+):
+    labels, before, after = called
+    expected = {
+        row
+        for row, label in enumerate(labels)
+        if label not in WANTED
+        and any(sum(guess in WANTED for guess in arm[:, row]) > len(arm) / 2 for arm in (before, after))
+    }
+    alarms = report.errors.alarms
+    assert alarms.other == len(expected) > 0
+    assert len(alarms.seen) == min(len(expected), SHOWN)
+    assert {error.row for error in alarms.seen} <= expected
+    page = page_after(finished.folder, finished.config, tmp_path)
+    texts = [attrs["alt"] for attrs in page.all("img")]
+    assert all(
+        any(text.startswith(f"Real test image of class {error.class_name}: called") for text in texts)
+        for error in alarms.seen
+    )
+    assert (
+        f"{len(expected)} image{'s' * (len(expected) != 1)} of other classes that an arm calls" in page.text
+    )
+
+
 def test_no_more_errors_are_shown_than_there_is_room_for(copied, finished, tmp_path, monkeypatch):
     labels = LabelledImages.load(copied / "split").part("test").class_ids
     wrong = np.broadcast_to((labels + 1) % 10, (2, 4, len(labels)))
     save_guesses(copied / "evaluate", labels, (BEFORE, AFTER), wrong, 10)
     page = page_after(copied, finished.config, tmp_path / "whole")
     errors = [attrs for attrs in page.all("img") if attrs["alt"].startswith("Real test image")]
-    assert len(errors) == SHOWN
+    # Those that are missed, and those of others that are taken for them.
+    assert len(errors) == 2 * SHOWN
     assert f"{np.isin(labels, WANTED).sum()} images of marked classes, {SHOWN} shown" in page.text
     monkeypatch.setattr(samples, "ERRORS_BUDGET_BYTES", len(errors[0]["src"]) + 10)
     page = page_after(copied, finished.config, tmp_path / "cut")
