@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ganaug import steps
 from ganaug.arms import find_arms
@@ -130,7 +131,15 @@ def measure(cell: str, asked: argparse.Namespace) -> dict[str, Any]:
     run = steps.open_run(config)
     # The first split's classifiers come at the end, in this process; and all others where nothing is side by side.
     aside = range(1, asked.splits) if asked.side_by_side > 1 else ()
-    with ProcessPoolExecutor(asked.side_by_side, multiprocessing.get_context("spawn")) as processes:
+    # With more threads than cores they wait for each other most of the time.
+    threads = max(1, (os.cpu_count() or 1) // asked.side_by_side)
+    torch.set_num_threads(threads)
+    with ProcessPoolExecutor(
+        asked.side_by_side,
+        multiprocessing.get_context("spawn"),
+        initializer=torch.set_num_threads,
+        initargs=(threads,),
+    ) as processes:
         further = [processes.submit(further_split, run, number) for number in aside]
         for step in ("split", "plan", "train", "export", "produce", "screen"):
             steps.do(run, step)
