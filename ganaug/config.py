@@ -398,7 +398,7 @@ class EvaluateConfig(Section):
     """Level of the intervals."""
     margin: PositiveFloat = 0.01
     """A difference of macro-F1 that is certainly smaller than this is called no difference."""
-    min_right_label: Share = 0.3
+    min_right_label: Share = 0.5
     """Share of a class's synthetic images, as produced, that every screening classifier must call by
     the class; with less, none of them is used, and without any class left no classifier is trained
     on them. 0 switches it off."""
