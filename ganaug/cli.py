@@ -15,6 +15,7 @@ import ganaug
 from ganaug import cli_pipeline, cli_production, cli_store, steps
 from ganaug import config as settings
 from ganaug.config import Config
+from ganaug.cores import limit_threads
 from ganaug.display import Display
 from ganaug.errors import GanaugError, MissingExtraError, NotPublishedError
 from ganaug.progress import listening
@@ -279,6 +280,7 @@ def _show_dry_run(chosen: Config) -> None:
 
 def main() -> None:
     """Run the command line; a deliberate error is one message and a non-zero exit."""
+    limit_threads()
     words = sys.argv[1:]
     wants_traceback = "--debug" in words
     try:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ganaug.cores import few_cores
 from ganaug.errors import DeviceError, MissingExtraError, ModelError
 
 CUDA = "CUDAExecutionProvider"
@@ -257,7 +258,8 @@ def _gpu_providers(onnxruntime: Any, gpu: int, *, tensorrt: bool, cuda_graph: bo
 def _create(onnxruntime: Any, content: bytes, name: str, providers: list[Any], threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
-    options.intra_op_num_threads = threads
+    # By itself it counts the machine's cores, of which a container may have few.
+    options.intra_op_num_threads = threads or few_cores()
     options.inter_op_num_threads = 1
     # Spinning threads take the cores from the other workers.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

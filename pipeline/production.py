@@ -11,9 +11,9 @@ from prefect import flow, runtime, task
 from prefect.futures import PrefectFuture
 
 from ganaug.config import Config, PipelineConfig
+from ganaug.cores import cores
 from ganaug.errors import SettingsError
 from ganaug.produce import Production, Result, account, produce
-from ganaug.produce.calibrate import cores
 from ganaug.progress import listener
 from pipeline.runners import Runners, at_once, running, threads_of
 from pipeline.submission import Part, Submission

@@ -20,8 +20,8 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from prefect.tasks import Task
 
 from ganaug.config import CLUSTER_STEPS, Config, PipelineConfig, Resources
+from ganaug.cores import cores
 from ganaug.errors import MissingExtraError, SettingsError
-from ganaug.produce.calibrate import cores
 
 AnyRunner = TaskRunner[PrefectFuture[Any]]
 Node = Mapping[str, float]

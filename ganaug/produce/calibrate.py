@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from ganaug.cores import cores
 from ganaug.runtime import gpu_count, has_cuda
 
 TRY_S = 0.15
@@ -43,11 +43,6 @@ class Way:
     threads: int
     batch: int
     images_per_s: float | None = None
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def calibrate(

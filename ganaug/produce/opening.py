@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ganaug.cores import cores
 from ganaug.errors import SettingsError
 from ganaug.formats import ENCODINGS, FORMATS
 from ganaug.generate import Generator
 from ganaug.places import without_secrets
-from ganaug.produce.calibrate import Way, calibrate, cores
+from ganaug.produce.calibrate import Way, calibrate
 from ganaug.produce.order import ClassOrder, Production, counts_of
 from ganaug.produce.source import FoundImages, GeneratedImages, Source
 from ganaug.runtime import gpu_count

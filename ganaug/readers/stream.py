@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from ganaug.cores import cores
 from ganaug.dataset import Images
 from ganaug.errors import UnreadableImageError
 from ganaug.progress import Progress
@@ -145,7 +145,7 @@ def decode_all(
     total = len(source.items)
     sizes = np.zeros((2, total), np.int64)
     rows = Rows([""] * total, sizes[0], sizes[1], {})
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores()
     done = 0
     for batch in _in_parallel(source, survey, workers):
         images.put(batch.rows, batch.images)

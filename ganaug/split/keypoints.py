@@ -11,7 +11,6 @@ Source:
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ganaug.cores import cores
 from ganaug.dataset import Images
 from ganaug.split.likeness import FINE_SCALE, Floats, Pairs, Scores, blocks, detail_of, to_grey, unique_pairs
 
@@ -86,7 +86,7 @@ def find_keypoints(images: Images) -> Keypoints:
     """Up to 32 keypoints of each of (N, H, W[, C]) uint8 images; about 1 ms an image and core."""
     parts = list(blocks(len(images), 256))
     # OpenCV works outside Python's lock, so threads use all cores.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         described = list(pool.map(lambda part: _describe(np.asarray(images[part])), parts))
     found = [one for part in described for one in part]
     starts = np.concatenate([[0], np.cumsum([len(places) for _, places in found])]).astype(np.int64)
@@ -174,7 +174,7 @@ def alike_in_part(
     def judge(block: slice) -> list[tuple[float, float]]:
         return [_judge(images, points, stretch, scale, int(left), int(right)) for left, right in pairs[block]]
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         scores = [score for part in pool.map(judge, blocks(len(pairs), _CHUNK)) for score in part]
     table = np.array(scores, np.float32).reshape(-1, 2)
     fits = table[:, 1] > -1

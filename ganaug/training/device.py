@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ganaug.cores import cores
 from ganaug.errors import DeviceError
 
 
@@ -58,15 +59,17 @@ def cpu_threads(count: int | None) -> Iterator[None]:
     Blocks side by side in several threads are meant to ask for the same: the last one sets all back.
 
     Args:
-        count: Threads; None leaves all as it is.
+        count: Threads; None leaves all as it is, as long as that is not more than the cores there are.
 
     >>> with cpu_threads(1):
     ...     torch.get_num_threads()
     1
     """
     if count is None:
-        yield
-        return
+        if torch.get_num_threads() <= cores():
+            yield
+            return
+        count = cores()
     with _lock:
         before = torch.get_num_threads()
         if not _inside:

@@ -27,6 +27,7 @@ import torch
 
 from ganaug.arms import Arm
 from ganaug.classifier_name import kind_of
+from ganaug.cores import cores
 from ganaug.dataset import LabelledImages
 from ganaug.errors import TrainingError
 from ganaug.progress import Progress
@@ -104,7 +105,7 @@ def train_fits(fits: Sequence[Fit], workers: int, progress: Progress) -> None:
         return
     tell = _Total(progress, len(fits), len(fits) - len(waiting), fits[0].steps)
     classifier, is_gpu = fits[0].classifier, fits[0].device.startswith("cuda")
-    usual = os.cpu_count() or 1
+    usual = cores()
     if is_gpu and classifier.kind != "estimator":
         # What a user's own network or command takes of the GPU is not known.
         usual = min(usual, GPU_WORKERS) if kind_of(classifier.name) == "built-in" else 1

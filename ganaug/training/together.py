@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ganaug.cores import cores
 from ganaug.dataset import LabelledImages
 from ganaug.errors import GanaugError
 from ganaug.progress import Progress, silent
@@ -75,7 +76,7 @@ def train(job: Job) -> None:
         TrainingError: There is nothing to learn from, or training diverged again and again.
     """
     local = int(os.environ["LOCAL_WORLD_SIZE"])
-    torch.set_num_threads(job.threads or max(1, (os.cpu_count() or 1) // local))
+    torch.set_num_threads(job.threads or max(1, cores() // local))
     device = join(resolve_device(job.device))
     _train(job, device)
     # Not when training failed: the others may wait in the middle of a step, and this waits for them.

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -29,11 +28,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ganaug import steps
 from ganaug.arms import find_arms
 from ganaug.config import Config, EvaluateConfig, load
+from ganaug.cores import cores
 from ganaug.dataset import INDEX_FILE, LabelledImages
 from ganaug.evaluate import judge
 from ganaug.further_splits import further_split
@@ -132,12 +131,12 @@ def measure(cell: str, asked: argparse.Namespace) -> dict[str, Any]:
     # The first split's classifiers come at the end, in this process; and all others where nothing is side by side.
     aside = range(1, asked.splits) if asked.side_by_side > 1 else ()
     # With more threads than cores they wait for each other most of the time.
-    threads = max(1, (os.cpu_count() or 1) // asked.side_by_side)
-    torch.set_num_threads(threads)
+    threads = max(1, cores() // asked.side_by_side)
+    set_threads(threads)
     with ProcessPoolExecutor(
         asked.side_by_side,
         multiprocessing.get_context("spawn"),
-        initializer=torch.set_num_threads,
+        initializer=set_threads,
         initargs=(threads,),
     ) as processes:
         further = [processes.submit(further_split, run, number) for number in aside]
@@ -147,6 +146,13 @@ def measure(cell: str, asked: argparse.Namespace) -> dict[str, Any]:
             one.result()
     perform(run, steps.STEPS["evaluate"], "", progress=tell)
     return row_of(cell, asked, run.folder)
+
+
+def set_threads(count: int) -> None:
+    """Threads that this process computes with. ganaug loads torch, and sees to it that waiting threads sleep."""
+    import torch
+
+    torch.set_num_threads(count)
 
 
 def row_of(cell: str, asked: argparse.Namespace, run: Path) -> dict[str, Any]:
@@ -190,7 +196,7 @@ def config_of(cell: str, asked: argparse.Namespace) -> Config:
         "evaluate.seeds": asked.seeds,
         # What is found is a note of the verdict; it would end the cell.
         "evaluate.near_copies": "note",
-        "evaluate.workers": -(-(os.cpu_count() or 1) // asked.side_by_side),
+        "evaluate.workers": -(-cores() // asked.side_by_side),
     }
     tree |= dict(one.split("=", 1) for one in asked.set)
     return load(None, tree, data=None if path is None else asked.data / path)

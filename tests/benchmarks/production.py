@@ -38,10 +38,10 @@ import onnxruntime
 import torch
 
 from ganaug.config import ExportConfig, TrainConfig
+from ganaug.cores import cores
 from ganaug.formats import ENCODINGS
 from ganaug.latents import draw
 from ganaug.produce import Production, produce
-from ganaug.produce.calibrate import cores
 from ganaug.training.export import export_module
 from ganaug.training.networks import NETWORKS, NetworkSpec
 from ganaug.training.networks.conditioning import ConditionalGenerator, ExemplarGenerator

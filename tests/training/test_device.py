@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from ganaug.training import device
 
 PROGRAM = """
 import json, os
@@ -32,3 +35,18 @@ def test_libraries_that_are_loaded_in_the_block_take_as_many_threads_too():
     assert set(inside) == {1}
     assert 1 not in after
     assert is_set_back
+
+
+def test_no_more_threads_than_cores(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setattr(device, "cores", lambda: 2)
+        with device.cpu_threads(None):
+            assert torch.get_num_threads() == 2
+        monkeypatch.setattr(device, "cores", lambda: 1)
+        with device.cpu_threads(None):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

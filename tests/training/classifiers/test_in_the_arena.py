@@ -240,7 +240,7 @@ def test_processes_that_stay_as_on_a_gpu_train_the_same(models, tmp_path, monkey
 )
 def test_how_many_train_at_a_time(choice, device, expected, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(os, "cpu_count", lambda: 20)
+    monkeypatch.setattr(training_fits, "cores", lambda: 20)
     monkeypatch.setattr(
         training_fits, "train_in_processes", lambda _, workers, __, *, stay: asked.append((workers, stay))
     )
