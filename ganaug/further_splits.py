@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ganaug.config import Config
+from ganaug.arms import QUICK, arm_names
+from ganaug.config import Config, EvaluateConfig
 from ganaug.pooled import SplitResult
 from ganaug.progress import Progress, in_parts, silent
 from ganaug.run import RunFolder, perform
@@ -12,7 +13,7 @@ from ganaug.split import load_split
 from ganaug.steps import STEPS, parts
 
 _STEPS = {"split": 2, "plan": 1, "train": 500, "export": 20, "produce": 20, "screen": 30, "evaluate": 427}
-"""The steps that a further split needs, and about what share of its time each takes, in thousandths."""
+"""The steps that a further split needs, and about what share of a quick one's time each takes, in thousandths."""
 
 
 def further_splits(run: RunFolder, count: int, progress: Progress = silent) -> list[SplitResult]:
@@ -29,12 +30,25 @@ def further_split(run: RunFolder, number: int, progress: Progress = silent) -> S
     """The same run on one further split, from 1 on; several processes may each do one."""
     folder = run.folder / "splits" / str(number)
     other = RunFolder.create(folder, _config_of(run.config, folder, number), run.fingerprint)
-    for step, part in zip(_STEPS, in_parts(progress, list(_STEPS.values())), strict=True):
+    sizes = shares(run.config.evaluate)
+    for step, part in zip(sizes, in_parts(progress, list(sizes.values())), strict=True):
         own = parts(other, step)
         for name, share in zip(own, in_parts(part, [1000] * len(own)), strict=True):
             perform(other, STEPS[step], name, share)
     index = load_split(other.path("split")).index
     return SplitResult.load(other.path("evaluate"), index[index["split"] == "test"])
+
+
+def shares(config: EvaluateConfig) -> dict[str, int]:
+    """The steps that a further split needs, and about how much of its time each takes, in any unit.
+
+    >>> [round(shares(EvaluateConfig(budget=one))["evaluate"] / 427) for one in ("quick", "standard", "paper")]
+    [1, 11, 7]
+    """
+    # Tuning trains about as many classifiers as are compared after it.
+    fits = len(arm_names(config)) * config.chosen_seeds * (2 if config.is_tuned else 1)
+    quick = len(QUICK) * EvaluateConfig().chosen_seeds
+    return {**_STEPS, "evaluate": _STEPS["evaluate"] * fits // quick}
 
 
 def _config_of(config: Config, folder: Path, number: int) -> Config:
