@@ -259,9 +259,8 @@ for _verb, _section in _VERBS:
 
 def _show_dry_run(chosen: Config) -> None:
     """What would be done, without beginning a run."""
-    folder = steps.run_dir(chosen)
-    known = RunFolder(folder, chosen, RunFolder.open(folder).fingerprint) if folder.is_dir() else None
-    table = Table(title=f"Dry run: {escape(str(folder))}", title_justify="left")
+    known = steps.find_run(chosen)
+    table = Table(title=f"Dry run: {escape(str(steps.run_dir(chosen)))}", title_justify="left")
     table.add_column("step")
     table.add_column("part")
     table.add_column("state")

@@ -121,27 +121,35 @@ class RunFolder:
                 not a run folder at all.
             OutputError: The folder cannot be written.
         """
-        identity = {
-            "format": FORMAT,
-            "dataset": str(config.data.path or "digits"),
-            "fingerprint": fingerprint,
-        }
-        known = _read_identity(folder)
-        if known is not None and known["fingerprint"] != fingerprint:
-            raise RunFolderError(
-                f"{folder} is a run on {known['dataset']!r} as it was then; asked was {identity['dataset']!r} "
-                "as it is now, which is another dataset. Give the new run a folder of its own "
-                "(--run-dir runs/another), or delete the old one."
-            )
         with writing(folder):
+            known = cls.find(folder, config, fingerprint)
             folder.mkdir(parents=True, exist_ok=True)
-            if known is None and any(entry.name != ".lock" for entry in folder.iterdir()):
+            write_atomically(folder / CONFIG_FILE, describe(config))
+            if known is None:
+                identity = {"format": FORMAT, "dataset": _dataset(config), "fingerprint": fingerprint}
+                write_atomically(folder / RUN_FILE, json.dumps(identity, indent=2))
+        return cls(folder, config, fingerprint)
+
+    @classmethod
+    def find(cls, folder: Path, config: Config, fingerprint: str) -> RunFolder | None:
+        """The run that `create` would go on with, or None where it would begin one; writes nothing.
+
+        Raises:
+            RunFolderError: As of `create`.
+        """
+        known = _read_identity(folder)
+        if known is None:
+            if folder.is_dir() and any(entry.name != ".lock" for entry in folder.iterdir()):
                 raise RunFolderError(
                     f"{folder} has files in it and is not a run folder; choose another with --run-dir"
                 )
-            write_atomically(folder / CONFIG_FILE, describe(config))
-            if known is None:
-                write_atomically(folder / RUN_FILE, json.dumps(identity, indent=2))
+            return None
+        if known["fingerprint"] != fingerprint:
+            raise RunFolderError(
+                f"{folder} is a run on {known['dataset']!r} as it was then; asked was {_dataset(config)!r} "
+                "as it is now, which is another dataset. Give the new run a folder of its own "
+                "(--run-dir runs/another), or delete the old one."
+            )
         return cls(folder, config, fingerprint)
 
     @classmethod
@@ -455,6 +463,10 @@ def _read_record(folder: Path) -> StepRecord | None:
         raise RunFolderError(
             f"{folder / STEP_FILE} is damaged ({error}); delete the folder {folder} and give the command again"
         ) from error
+
+
+def _dataset(config: Config) -> str:
+    return str(config.data.path or "digits")
 
 
 def _read_identity(folder: Path) -> dict[str, Any] | None:

@@ -52,6 +52,18 @@ def open_run(config: Config) -> RunFolder:
     return RunFolder.create(run_dir(config), config, fingerprint(config.data))
 
 
+def find_run(config: Config) -> RunFolder | None:
+    """The run that `open_run` would go on with, or None where it would begin one; writes nothing.
+
+    Raises:
+        GanaugError: As of `open_run`.
+    """
+    from ganaug.readers import fingerprint
+
+    check_settings(config)
+    return RunFolder.find(run_dir(config), config, fingerprint(config.data))
+
+
 def check_settings(config: Config) -> None:
     """Tell before the hours of training what would fail after them.
 

@@ -254,6 +254,24 @@ def test_the_dry_run_says_what_is_done(finished):
     assert "to do" in changed
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["missing/"], "missing"),
+        (["--evaluate.arms", "[real, mymodule:mine]"], "mymodule"),
+        (["--run-dir", "notes"], "is not a run folder"),
+    ],
+)
+def test_the_dry_run_says_what_would_stop_the_run(words, said, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").touch()
+    told = finish(start(tmp_path, "run", *words, "--dry-run"), code=1)
+    assert said in told
+    # The run says where its folder would be, and then the same.
+    assert finish(start(tmp_path, "run", *words), code=1).endswith(told)
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("step", ["train", "produce", "evaluate", "publish"])
 def test_killed_in_a_step_the_same_command_goes_on_to_the_same_end(step, finished, tmp_path_factory):
     reference, _ = finished
