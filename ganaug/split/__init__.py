@@ -21,7 +21,7 @@ from ganaug.errors import DatasetError, RunFolderError, SettingsError
 from ganaug.progress import Progress, silent
 from ganaug.split.assign import TEST, TRAIN, UNUSED, Labels, assign_groups
 from ganaug.split.carried import Carried, carry
-from ganaug.split.duplicates import Duplicates, components, find_duplicates, join_equal
+from ganaug.split.duplicates import Duplicates, components, find_duplicates, join_equal, large_sets
 from ganaug.split.likeness import Rows
 from ganaug.split.name_groups import NameGroups, names_group
 from ganaug.split.unlabelled import sift_unlabelled
@@ -30,6 +30,7 @@ __all__ = ["Split", "check_lock", "load_split", "make_split", "save_split", "sif
 
 SPLIT_FILE = "split.parquet"
 LOCK_FILE = "split.json"
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def make_split(
         near=config.near_duplicates,
         progress=progress,
     )
-    warnings += found.notes + _mixed_copies(found, data)
+    warnings += _mixed_copies(found, data) + _large_sets(found, data)
     side, own_warnings = _own_sides(index["split"].fillna("").astype(str).to_numpy(object))
     warnings += own_warnings
     groups = _groups(index, found, known)
@@ -163,6 +164,23 @@ def _mixed_copies(found: Duplicates, data: LabelledImages) -> tuple[str, ...]:
     labels = pd.Series(data.class_ids[is_copy]).groupby(found.exact[is_copy]).nunique()
     mixed = int((labels > 1).sum())
     return (f"{mixed} image(s) are there several times under different classes",) if mixed else ()
+
+
+def _large_sets(found: Duplicates, data: LabelledImages) -> tuple[str, ...]:
+    """A warning when near-duplicates hang together as much of a class."""
+    counts = data.counts()
+    large = [
+        f"{size:,} of the {counts[class_id]:,} images of {data.class_names[class_id]!r}"
+        for _, class_id, size in large_sets(found.sets, data.class_ids)
+    ]
+    if not large:
+        return ()
+    shown = ", ".join(large[:_SHOWN]) + (f" and {len(large) - _SHOWN} more" if len(large) > _SHOWN else "")
+    return (
+        f"near-duplicates hang together: {shown}. Each such set stays on one side, so that few images of the class "
+        "may be left to test on. Look at some of them (`near_duplicate_set` in split/split.parquet). Where they are no "
+        "copies: `--split.near-duplicates false`, with `--data.group-pattern` for what does belong together",
+    )
 
 
 def _own_sides(given: Labels) -> tuple[Labels, list[str]]:

@@ -51,14 +51,12 @@ class Duplicates:
         exact: (N,) int64; the same for exact copies alone.
         pairs: (P, 2) int64 near-duplicate pairs that were accepted.
         limits: The resemblance asked for, per way of search.
-        notes: What a user should know, in sentences.
     """
 
     sets: Rows
     exact: Rows
     pairs: Pairs
     limits: dict[str, float]
-    notes: tuple[str, ...] = ()
 
     @property
     def set_count(self) -> int:
@@ -138,7 +136,7 @@ def find_duplicates(
     """
     count = len(images)
     copies = exact_pairs(images, sha256)
-    accepted, limits, notes = np.empty((0, 2), np.int64), dict[str, float](), list[str]()
+    accepted, limits = np.empty((0, 2), np.int64), dict[str, float]()
     # Of exact copies one is searched with: the others would fill its list of neighbours.
     rows = np.unique(components(count, copies), return_index=True)[1]
     if near and len(rows) > 2:
@@ -149,16 +147,13 @@ def find_duplicates(
             progress(len(rows) // 2, count)
             limits[way], pairs = _accepted(scores, labels, is_tiny=min(views.shape[1:3]) < TINY_PX)
             chosen.append(pairs)
-        kept, note = _without_chains(_joined(chosen), labels)
-        notes += note
-        accepted = rows[kept]
+        accepted = rows[_without_chains(_joined(chosen), labels)]
     progress(count, count)
     return Duplicates(
         _in_sets(components(count, np.concatenate([copies, accepted]))),
         _in_sets(components(count, copies)),
         accepted,
         limits,
-        tuple(notes),
     )
 
 
@@ -254,30 +249,40 @@ def _joined(parts: list[Scores]) -> Scores:
     )
 
 
-def _without_chains(scores: Scores, class_ids: Rows) -> tuple[Pairs, list[str]]:
+def _without_chains(scores: Scores, class_ids: Rows) -> Pairs:
     """The pairs, less the weak ones of sets that hold most of a class: those are chains.
 
     A set that swallows a quarter of a class is cut at higher limits until it falls apart; where it
     holds together at 0.85 its images really are one another's copies, and it stays.
     """
-    counts = np.bincount(class_ids)
     is_kept = np.ones(len(scores.pairs), bool)
-    note = []
-    for limit in (*_LIMITS, 1.0):
+    for limit in _LIMITS:
         labels = components(len(class_ids), scores.pairs[is_kept])
-        large = _large_sets(labels, class_ids, counts)
-        if not len(large):
-            break
-        if limit == 1.0:
-            note = [f"{len(large)} set(s) of near-duplicates hold more than a quarter of a class"]
+        large = [number for number, _, _ in large_sets(labels, class_ids)]
+        if not large:
             break
         is_kept &= ~np.isin(labels[scores.pairs[:, 0]], large) | (scores.detail >= limit)
-    return unique_pairs(scores.pairs[is_kept]), note
+    return unique_pairs(scores.pairs[is_kept])
 
 
-def _large_sets(labels: Rows, class_ids: Rows, counts: Rows) -> Rows:
-    """Components that hold more than a quarter of some class of at least 20 images."""
-    keys, sizes = np.unique(labels * len(counts) + class_ids, return_counts=True)
-    of_class = counts[keys % len(counts)]
-    is_large = (sizes > _LARGE_SHARE * of_class) & (of_class >= _LARGE_IMAGES)
-    return np.unique(keys[is_large] // len(counts))
+def large_sets(sets: Rows, class_ids: Rows) -> list[tuple[int, int, int]]:
+    """Sets that hold more than a quarter of some class of at least 20 images.
+
+    Args:
+        sets: (N,) number of each image's set; -1: of none.
+        class_ids: (N,) classes of the images.
+
+    Returns:
+        Of each the set, the class and how many images of the class it holds.
+
+    >>> large_sets(np.array([0] * 6 + [-1] * 14), np.zeros(20, np.int64))
+    [(0, 0, 6)]
+    """
+    counts, inside = np.bincount(class_ids), sets >= 0
+    keys, sizes = np.unique(sets[inside] * len(counts) + class_ids[inside], return_counts=True)
+    numbers, classes = np.divmod(keys, len(counts))
+    is_large = (sizes > _LARGE_SHARE * counts[classes]) & (counts[classes] >= _LARGE_IMAGES)
+    return [
+        (int(one), int(two), int(size))
+        for one, two, size in zip(numbers[is_large], classes[is_large], sizes[is_large], strict=True)
+    ]

@@ -69,6 +69,16 @@ def test_a_users_test_split_is_kept_and_copies_of_it_leave_training():
     assert "1 training image(s)" in made.warnings[0]
 
 
+@pytest.mark.parametrize("copies", [8, 13])
+def test_copies_that_are_much_of_a_class_are_told_with_what_to_do(copies):
+    data = images_of(np.repeat([0, 1], [50, 50]))
+    data.images[:copies] = data.images[0]
+    warnings = " ".join(split(data).warnings)
+    assert ("13 of the 50 images of 'c0'. Each" in warnings) == (copies == 13)
+    assert ("--split.near-duplicates false" in warnings) == (copies == 13)
+    assert "'c1'" not in warnings
+
+
 @pytest.mark.parametrize(("has_test", "side"), [(True, "train"), (False, "test")])
 def test_a_validation_split_tests_only_when_nothing_else_does(has_test, side):
     given = ["val"] * 10 + (["test"] * 10 if has_test else ["train"] * 10) + ["train"] * 20
