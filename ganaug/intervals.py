@@ -308,6 +308,7 @@ def _interval(measure: _Resampled, confidence: float, rng: np.random.Generator) 
         before=float(measure.observed[0].mean()),
         after=float(measure.observed[1].mean()),
         difference=centre,
-        low=centre + min(float(low), -floor),
-        high=centre + max(float(high), floor),
+        # Of a handful of images the quantiles of t reach further than a share can change.
+        low=max(-1.0, centre + min(float(low), -floor)),
+        high=min(1.0, centre + max(float(high), floor)),
     )

@@ -100,11 +100,10 @@ def compare_all(
         (1 + np.sum(largest >= abs(centre) / one)) / (1 + resamples)
         for centre, one in zip(centres, error, strict=True)
     ]
+    low, high = np.maximum(centres - reach, -1.0), np.minimum(centres + reach, 1.0)
     return [
-        Comparison(
-            name, name in synthetic, float(centre), float(centre - half), float(centre + half), float(chance)
-        )
-        for name, centre, half, chance in zip(arms, centres, reach, p, strict=True)
+        Comparison(name, name in synthetic, *map(float, numbers))
+        for name, *numbers in zip(arms, centres, low, high, p, strict=True)
     ]
 
 

@@ -306,3 +306,13 @@ def test_each_seed_is_matched_to_the_same_seed_of_the_other_arm(rng):
     assert all(
         value >= score(labels, one, [0, 1])["rare_recall"] for value, one in zip(own, before, strict=True)
     )
+
+
+def test_no_interval_reaches_further_than_a_share_can_change():
+    labels = np.array([0, 1, 2, 3])
+    before, after = (probabilities(np.array(one)) for one in ([[0, 0, 0, 0]] * 2, [[3, 3, 3, 3], labels]))
+    for name, one in compare(before, after, labels, [1], resamples=200).items():
+        assert -1 <= one.low <= one.difference <= one.high <= 1, name
+    assert compare(before, after, labels, [1], resamples=200)["rare_recall"].high == 1
+    one = compare_all({OURS: after}, before, labels, resamples=200)[0]
+    assert (one.low, one.high) == (-1, 1)
