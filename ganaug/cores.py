@@ -28,8 +28,8 @@ def few_cores() -> int:
 def limit_threads() -> None:
     """Have OpenMP and BLAS libraries that are loaded from here on take no more threads than `cores()`.
 
-    Left to themselves they take one for each core of the machine, and threads that wait for each other in turn
-    take the time that is granted. What the environment says already stands.
+    Left to themselves they take one for each core of the machine, whatever limit of time there is. What the
+    environment says already stands.
     """
     if few := few_cores():
         os.environ.setdefault("OMP_NUM_THREADS", str(few))
