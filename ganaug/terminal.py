@@ -46,7 +46,7 @@ console = PlainConsole()
 errors = PlainConsole(stderr=True)
 EXIT_STOPPED = 130
 STOPPED = "stopped; what is done is kept, and the same command goes on from there"
-LONGEST, WHOLE = 400, {"sentence", "reason"}
+LONGEST, WHOLE = 400, {"sentence", "reason", "warnings"}
 """Longer entries of a step's summary, but for these, stand in its `step.json` alone."""
 
 Rest = Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ __all__ = ["Split", "check_lock", "load_split", "make_split", "save_split", "sif
 SPLIT_FILE = "split.parquet"
 LOCK_FILE = "split.json"
 _SHOWN = 5
+_MANY = 20
+"""Of fewer images the share that is tested is rounded too much to tell anything."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def make_split(
         warnings += own_warnings
     else:
         side = _made_sides(data, groups, config)
+        warnings += _few_to_test(data, side, config, is_guessed=names.adopted)
     _check_sides(data, side)
     cut = _cut_training(data, side, config, carried)
     index["split"], index["group"] = side.astype(str), groups.astype(str)
@@ -175,9 +179,8 @@ def _large_sets(found: Duplicates, data: LabelledImages) -> tuple[str, ...]:
     ]
     if not large:
         return ()
-    shown = ", ".join(large[:_SHOWN]) + (f" and {len(large) - _SHOWN} more" if len(large) > _SHOWN else "")
     return (
-        f"near-duplicates hang together: {shown}. Each such set stays on one side, so that few images of the class "
+        f"near-duplicates hang together: {_listed(large)}. Each such set stays on one side, so that few images of the class "
         "may be left to test on. Look at some of them (`near_duplicate_set` in split/split.parquet). Where they are no "
         "copies: `--split.near-duplicates false`, with `--data.group-pattern` for what does belong together",
     )
@@ -229,6 +232,31 @@ def _shared_names(groups: Rows, side: Labels) -> list[str]:
 def _made_sides(data: LabelledImages, groups: Rows, config: SplitConfig) -> Labels:
     is_test = assign_groups(groups, data.class_ids, config.test_share, config.seed)
     return np.where(is_test, TEST, TRAIN).astype(object)
+
+
+def _few_to_test(
+    data: LabelledImages, side: Labels, config: SplitConfig, *, is_guessed: bool
+) -> tuple[str, ...]:
+    """A warning when classes of many images have less than half of what was asked for in the test split."""
+    counts = data.counts()
+    tested = np.bincount(data.class_ids[side == TEST], minlength=len(counts))
+    few = [
+        f"{tested[k]:,} of the {counts[k]:,} images of {data.class_names[k]!r}"
+        for k in np.flatnonzero((counts >= _MANY) & (tested < counts * config.test_share / 2))
+    ]
+    if not few:
+        return ()
+    guess = ", and of file names that seem to tell groups (`--split.group-names false`)" if is_guessed else ""
+    return (
+        f"few images are left to test on: {_listed(few)}, where `split.test_share` asks for "
+        f"{config.test_share:.0%}. Groups stay whole, and these are large (`group` in split/split.parquet): they are "
+        f"made of what you name, of near-duplicates (`--split.near-duplicates false`){guess}",
+    )
+
+
+def _listed(items: Sequence[str]) -> str:
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + more
 
 
 def _check_sides(data: LabelledImages, side: Labels) -> None:

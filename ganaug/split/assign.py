@@ -9,6 +9,8 @@ from ganaug.split.likeness import Rows
 
 TRAIN, TEST, UNUSED = "train", "test", "unused"
 Labels = npt.NDArray[np.object_]
+_FAR = 0.5
+"""How far, as a share of what is wanted of it in the test split, a class is off where another order is tried."""
 
 
 def assign_groups(
@@ -61,23 +63,32 @@ def _lay_groups(
     is_bound = (totals > 0) & (totals == counts.sum(axis=0))
     target, weight = share * totals, 1 / np.maximum(share * totals, 1)
     rarity = np.where(counts > 0, counts.sum(axis=0)[None], np.iinfo(np.int64).max).min(axis=1)
-    order = np.flatnonzero(is_laid)[np.lexsort([draw[is_laid], rarity[is_laid]])]
+    laid = np.flatnonzero(is_laid)
 
     def loss(chosen: npt.NDArray[np.float64]) -> float:
         # Far worse than any imbalance is a class that is missing on one side.
         missing = (is_bound & ((chosen == 0) | (chosen == totals))).sum()
         return float((((chosen - target) * weight) ** 2).sum()) + 1e6 * float(missing)
 
-    is_chosen = np.zeros(len(counts), bool)
-    sums = np.zeros(counts.shape[1])
-    now = loss(sums)
-    for _ in range(20):
-        has_moved = False
-        for group in order:
-            changed = sums + (-counts[group] if is_chosen[group] else counts[group])
-            better = loss(changed)
-            if better < now - 1e-12:
-                is_chosen[group], sums, now, has_moved = not is_chosen[group], changed, better, True
-        if not has_moved:
-            break
+    def lay(order: Rows) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+        is_chosen = np.zeros(len(counts), bool)
+        sums = np.zeros(counts.shape[1])
+        now = loss(sums)
+        for _ in range(20):
+            has_moved = False
+            for group in order:
+                changed = sums + (-counts[group] if is_chosen[group] else counts[group])
+                better = loss(changed)
+                if better < now - 1e-12:
+                    is_chosen[group], sums, now, has_moved = not is_chosen[group], changed, better, True
+            if not has_moved:
+                break
+        return is_chosen, sums
+
+    is_chosen, sums = lay(laid[np.lexsort([draw[laid], rarity[laid]])])
+    if (np.abs(sums - target) * weight > _FAR).any():
+        # A large group that came first may have left no way to the small ones.
+        others, other_sums = lay(laid[np.lexsort([draw[laid], counts[laid].sum(axis=1)])])
+        if loss(other_sums) < loss(sums):
+            return others
     return is_chosen

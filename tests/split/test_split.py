@@ -47,6 +47,18 @@ def test_no_group_stands_on_both_sides_and_classes_stay_balanced():
     assert np.abs(share - 0.25).max() < 0.05
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_large_group_does_not_take_the_test_split_where_small_ones_come_nearer(seed):
+    group = np.repeat(["quay", "yard", "dock"], [80, 10, 10])
+    config = ALONE.model_copy(update={"seed": seed})
+    made = split(
+        images_of(np.zeros(100, int) + (group != "quay") * (np.arange(100) % 2), group=group),
+        config,
+        groups=True,
+    )
+    assert made.data.part("test").counts().tolist() == [5, 5]
+
+
 def test_the_split_depends_on_the_seed_and_not_on_the_order_of_rows():
     data = images_of(np.arange(200) % 3)
     turned = data.take(np.random.default_rng(1).permutation(200))
@@ -77,6 +89,21 @@ def test_copies_that_are_much_of_a_class_are_told_with_what_to_do(copies):
     assert ("13 of the 50 images of 'c0'. Each" in warnings) == (copies == 13)
     assert ("--split.near-duplicates false" in warnings) == (copies == 13)
     assert "'c1'" not in warnings
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_large_groups_that_leave_few_images_to_test_on_are_told(is_named):
+    scenes = np.repeat(["quay", "yard", "weir", "dock", "a", "b", "c", "d"], [28, 28, 2, 2, 10, 10, 10, 10])
+    data = images_of(np.repeat([0, 1], [60, 40]), group=scenes if is_named else "")
+    data.index["path"] = [f"{scene}-{row}" for row, scene in enumerate(scenes)]
+    # What names tell is believed where images of a name are alike.
+    firsts = data.images[np.unique(scenes, return_index=True)[1]][np.unique(scenes, return_inverse=True)[1]]
+    data.images[:] = firsts // 4 * 3 + data.images // 4
+    config = ALONE.model_copy(update={"group_names": not is_named})
+    (warning,) = split(data, config, groups=is_named).warnings
+    assert "4 of the 60 images of 'c0', where `split.test_share` asks for 25%" in warning
+    assert "'c1'" not in warning
+    assert ("--split.group-names" in warning) != is_named
 
 
 @pytest.mark.parametrize(("has_test", "side"), [(True, "train"), (False, "test")])
