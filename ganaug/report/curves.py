@@ -98,7 +98,7 @@ PLOTS = (
 )
 """Every plot, in the order of the page; another is one entry more."""
 OTHER = PlotKind("Other", {})
-IN_TABLE = frozenset({"exam_passing", "exam_spread", "exam_nearness"})
+IN_TABLE = frozenset({"exam_passing", "exam_repeats", "exam_spread", "exam_nearness"})
 """Curves that the table of the examination tells; in a plot they would crowd the others."""
 
 

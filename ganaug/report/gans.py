@@ -18,6 +18,7 @@ MARKS = {
     "diversity": "Diversity",
     "coverage": "Coverage",
     "copies": "Copies",
+    "repeats": "Repeats",
     "spread": "Spread",
     "nearness": "Nearness",
 }

@@ -17,7 +17,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-Remedy = Literal["roll back", "lower the learning rates", "slow the discriminator", "augment more", "stop"]
+Remedy = Literal[
+    "roll back", "lower the learning rates", "slow the discriminator", "augment more", "stop", "none"
+]
 Notes = Mapping[str, Any]
 
 WARM_UP = 0.5
@@ -144,6 +146,13 @@ def measure_collapse(notes: Notes, done: float) -> float | None:
     )
 
 
+def measure_repetition(notes: Notes, done: float) -> float | None:
+    """Share of samples that copy an earlier one, in the worst class; the better of the last two examinations."""
+    if done < WARM_UP or len(notes["exams"]) < 2:
+        return None
+    return min(max(float(row["repeats"]) for row in exam["classes"].values()) for exam in notes["exams"][-2:])
+
+
 def measure_lost_modes(notes: Notes, done: float) -> float | None:
     """How much mean coverage was lost since it was best, by the better of the last two examinations."""
     if done < WARM_UP or len(notes["exams"]) < 3:
@@ -181,6 +190,14 @@ DETECTORS: dict[str, Detector] = {
         measure_collapse,
         0.85,
         ("augment more", "roll back", "stop"),
+        at="exam",
+    ),
+    "repetition": Detector(
+        "most samples of a class are copies of each other, and screening throws them away",
+        measure_repetition,
+        0.8,
+        # What would help is not known: more augmentation was not tried against it.
+        ("none",),
         at="exam",
     ),
     "lost modes": Detector(

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ganaug.dataset import Images, LabelledImages
-from ganaug.screen.pixels import RealNeighbours, copy_distance
+from ganaug.screen.pixels import RealNeighbours, copy_distance, pairwise_distances
 from ganaug.training.classifier import load_classifiers, predict
 from ganaug.training.games import Reals
 from ganaug.training.networks import NETWORKS
@@ -62,6 +62,7 @@ class ClassExam:
         spread: As diversity, over all samples and without the bound.
         coverage: Share of real images with a sample as near as their own fifth neighbour.
         copies: Share of samples that are copies of real training images.
+        repeats: Share of samples that are copies of one before them.
         nearness: Median distance of samples to the nearest training image over that of held-out
             real images (of the training images to each other, where none are held out).
     """
@@ -72,6 +73,7 @@ class ClassExam:
     spread: float
     coverage: float
     copies: float
+    repeats: float
     nearness: float
 
 
@@ -151,6 +153,7 @@ class Judge:
             spread=spread(features) / scale,
             coverage=coverage(desk.real_features, features),
             copies=float((distance < self.threshold).mean()),
+            repeats=repeats(images, self.threshold),
             nearness=float(np.median(distance)) / max(desk.real_nearness, 1e-9),
         )
 
@@ -221,6 +224,16 @@ def spread(features: Floats) -> float:
         return 0.0
     gaps = torch.nn.functional.pdist(torch.from_numpy(np.ascontiguousarray(features)))
     return float(gaps.mean())
+
+
+def repeats(images: Images, threshold: float) -> float:
+    """Share of (N, H, W, C) uint8 images nearer than this to one before them, in root mean square of pixels.
+
+    >>> repeats(np.array([0, 9, 0, 0], np.uint8).reshape(4, 1, 1, 1), 0.01)
+    0.5
+    """
+    near = np.tril(pairwise_distances(images, images) < threshold, k=-1)
+    return float(near.any(axis=1).mean())
 
 
 def coverage(real: Floats, synthetic: Floats, neighbours: int = NEIGHBOURS) -> float:

@@ -175,13 +175,13 @@ class RunBuilder:
             )
 
     def _exams(self, class_ids) -> list[dict]:
-        names = ("passing", "diversity", "score", "spread", "coverage", "copies", "nearness")
+        names = ("passing", "diversity", "score", "spread", "coverage", "copies", "repeats", "nearness")
         exams = []
         for step in (0, 625, 1250, 1875, 2500):
             done = step / 2500
             classes = {
                 str(class_id): dict(
-                    zip(names, (done, 0.9, 0.9 * done, 1.1, 0.4 + done / 2, 0.01, 0.98), strict=True)
+                    zip(names, (done, 0.9, 0.9 * done, 1.1, 0.4 + done / 2, 0.01, 0.2, 0.98), strict=True)
                 )
                 for class_id in class_ids
             }

@@ -49,6 +49,7 @@ PROVOCATIONS = {
     "oscillation": risky(loss="non-saturating", learning_rate=0.05),
     "vanishing gradients": risky(loss="minimax", learning_rate=0.05),
     "mode collapse": risky(loss="non-saturating", learning_rate=0.02),
+    "repetition": risky(loss="non-saturating", learning_rate=0.02),
     "lost modes": risky(loss="non-saturating", learning_rate=0.02),
     # A pair GAN begins as a copy of its exemplars, and this one learns nothing else.
     "memorisation": risky("pair", learning_rate=1e-9, steps=60),

@@ -43,6 +43,13 @@ def test_one_image_again_and_again_has_no_spread_and_real_ones_have_all() -> Non
     assert judge.examine(0, data.images[:40]).spread == pytest.approx(1.0)
 
 
+def test_samples_that_repeat_each_other_are_counted_and_real_images_do_not() -> None:
+    data = bars()
+    judge = judge_of(data, (0,))
+    assert judge.examine(0, np.repeat(noise(16), 4, axis=0)).repeats == 0.75
+    assert judge.examine(0, noise()).repeats == 0.0
+
+
 def test_nearness_is_one_for_new_images_of_the_same_kind_and_nought_for_copies() -> None:
     data = bars(counts=(200, 30, 6))
     train, held_out = data.take(np.arange(100)), data.take(np.arange(100, 150))
