@@ -97,6 +97,13 @@ def test_the_last_remedy_is_to_stop_and_says_so(tmp_path: Path, caplog: pytest.L
     assert "samples copy training images" in caplog.text
 
 
+def test_repetition_is_only_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = risky("pair", learning_rate=1e-9, steps=60, remedies=True)
+    summary = train_base(digits(each=4), config, tmp_path, device="cpu")
+    assert {row["remedy"] for row in summary["findings"] if row["detector"] == "repetition"} == {"only told"}
+    assert "limit 0.8; only told" in caplog.text
+
+
 def test_memorisation_of_a_handful_of_images_is_noticed(tmp_path: Path) -> None:
     config = risky(steps=1500, width=128, regularizers={"r1": 0.01, "r2": 0.01})
     assert "memorisation" in named(train_base(digits(each=4), config, tmp_path, device="cpu"))
