@@ -22,7 +22,7 @@ import multiprocessing
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,9 @@ def main() -> None:
     parser.add_argument(
         "--finished", type=Path, metavar="RUN", help="what is done of a cell's run that was stopped"
     )
+    parser.add_argument(
+        "--without", nargs="+", default=[], metavar="PART", help="arms with these parts do not compete"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("gains.jsonl"))
     parser.add_argument("--table", action="store_true", help="print what is done, and do nothing")
     asked = parser.parse_args()
@@ -161,7 +164,7 @@ def row_of(cell: str, asked: argparse.Namespace, run: Path) -> dict[str, Any]:
     folders = [one for one in folders if (one / "evaluate" / "verdict.json").is_file()]
     if not folders:
         raise SystemExit(f"{run}: no split of it is evaluated")
-    results = [result_of(one) for one in folders]
+    results = [without(result_of(one), asked.without) for one in folders]
     wanted = [plan.class_id for plan in BalancePlan.load(run / "plan").wanted]
     both, config = put_together(results), config_of(cell, asked).evaluate
     verdict = judge(both.probability, both.test, wanted, config, arms=find_arms(list(both.probability)))
@@ -173,13 +176,14 @@ def row_of(cell: str, asked: argparse.Namespace, run: Path) -> dict[str, Any]:
         "first": asked.first,
         "seeds": verdict.seeds,
         "set": asked.set,
+        "without": asked.without,
         "devices": sorted({device_of(one) for one in folders}),
         "right_label": [right_label(one) for one in folders],
         "before": verdict.before,
         "after": verdict.after,
         "verdict": verdict.verdict,
         **gains(results, wanted, verdict.to_dict()),
-        "arms": against_usual(both, wanted),
+        **({} if asked.without else {"arms": against_usual(both, wanted)}),
         "gate": [asdict(gate(one, wanted, config, seed)) for seed, one in enumerate(results)],
     }
 
@@ -206,6 +210,12 @@ def result_of(folder: Path) -> SplitResult:
     """What a split's evaluation left."""
     index = pd.read_parquet(folder / "split" / INDEX_FILE)
     return SplitResult.load(folder / "evaluate", index[index["split"] == "test"].reset_index(drop=True))
+
+
+def without(one: SplitResult, parts: Sequence[str]) -> SplitResult:
+    """The same, but for the arms that have one of these parts, as `thresholds on folds`."""
+    kept = {name: fit for name, fit in one.probability.items() if not set(parts) & set(name.split("+"))}
+    return replace(one, probability=kept)
 
 
 def right_label(folder: Path) -> float:
@@ -339,7 +349,9 @@ def line(row: Mapping[str, Any]) -> str:
 
 def settings(row: Mapping[str, Any]) -> str:
     """What a cell was measured with, beside its own settings."""
-    return ", ".join([*row["set"], *(["on a GPU"] if "cuda" in row.get("devices", []) else [])]) or "defaults"
+    left_out = [f"without {name}" for name in row.get("without", [])]
+    device = ["on a GPU"] if "cuda" in row.get("devices", []) else []
+    return ", ".join([*row["set"], *left_out, *device]) or "defaults"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
