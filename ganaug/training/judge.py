@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ganaug.dataset import Images, LabelledImages
-from ganaug.screen.pixels import RealNeighbours, copy_distance, pairwise_distances
+from ganaug.screen.pixels import RealNeighbours, copy_distance, euclidean, flat
 from ganaug.training.classifier import load_classifiers, predict
 from ganaug.training.games import Reals
 from ganaug.training.networks import NETWORKS
@@ -232,8 +232,9 @@ def repeats(images: Images, threshold: float) -> float:
     >>> repeats(np.array([0, 9, 0, 0], np.uint8).reshape(4, 1, 1, 1), 0.01)
     0.5
     """
-    near = np.tril(pairwise_distances(images, images) < threshold, k=-1)
-    return float(near.any(axis=1).mean())
+    pixels = flat(images)
+    near = euclidean(pixels, pixels) < threshold * np.sqrt(pixels.shape[1])
+    return float(np.tril(near, k=-1).any(axis=1).mean())
 
 
 def coverage(real: Floats, synthetic: Floats, neighbours: int = NEIGHBOURS) -> float:
