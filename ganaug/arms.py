@@ -68,14 +68,6 @@ class Arm:
         """Whether it is one of the arms whose gain is in question."""
         return self.synthetic != "none" or self.thresholds == "synthetic"
 
-    @property
-    def trained(self) -> Arm:
-        """The arm as it is trained: its thresholds are moved afterwards."""
-        if self.thresholds == "none":
-            return self
-        others = (part for part in _split(self.name) if "thresholds" not in PARTS[part].changes)
-        return make_arm("+".join(others) or "real")
-
     def recipe(
         self,
         train: LabelledImages,

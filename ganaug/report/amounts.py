@@ -29,6 +29,7 @@ class Candidate:
             nothing to compare with.
         gains: The difference of each fold and seed.
         is_chosen: Whether the tuning chose it.
+        is_stopped: Whether it was in the worse half after an earlier seed, and was not trained with the others.
     """
 
     arm: str
@@ -37,6 +38,7 @@ class Candidate:
     gain: float | None
     gains: tuple[float, ...]
     is_chosen: bool
+    is_stopped: bool
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Amounts:
     seeds: int
     candidates: tuple[Candidate, ...]
     strengths: tuple[Candidate, ...]
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether some were stopped before their last seed."""
+        return any(one.is_stopped for one in (*self.candidates, *self.strengths))
 
     @property
     def chosen(self) -> Candidate | None:
@@ -86,11 +93,19 @@ def read_amounts(folder: Path) -> Amounts | None:
     table = pd.read_parquet(folder / SCORES_FILE)
     strength = str(tree.get("strength", ""))
     uses = _candidates(table[table["what"] == "synthetic"], tree)
+    of_strength = _by_candidate(table[table["what"] == "strength"])
+    most = max(map(len, of_strength.values()), default=0)
     strengths = [
         Candidate(
-            name, None, float(rows["macro_f1"].mean()), None, (), name.endswith(f"+{strength} albumentations")
+            name,
+            None,
+            float(rows["macro_f1"].mean()),
+            None,
+            (),
+            name.endswith(f"+{strength} albumentations"),
+            len(rows) < most,
         )
-        for name, rows in _by_candidate(table[table["what"] == "strength"]).items()
+        for name, rows in of_strength.items()
     ]
     if not uses and not strengths:
         return None
@@ -108,6 +123,7 @@ def _candidates(table: pd.DataFrame, tree: Mapping[str, Any]) -> list[Candidate]
     }
     nothing = by_name.get(NOTHING)
     chosen_arm, chosen_share = str(tree.get("synthetic_arm") or ""), tree.get("synthetic_share")
+    most = max(map(len, by_name.values()), default=0)
     found = []
     for name, values in by_name.items():
         arm, share = _arm_and_share(name)
@@ -122,6 +138,7 @@ def _candidates(table: pd.DataFrame, tree: Mapping[str, Any]) -> list[Candidate]
                 float(gains.mean()) if len(gains) and not is_nothing else None,
                 tuple(map(float, gains)) if not is_nothing else (),
                 is_chosen,
+                len(values) < most,
             )
         )
     return found

@@ -92,7 +92,7 @@ def run_arena(
     if asked.fits:
         tuned = tune(ground, asked, tuned, first)
     entries = [Entry(arm, tuned.share, tuned.strength) for arm in arms]
-    by_arm = measure(ground, entries, config.chosen_seeds, second)
+    [by_arm] = measure([ground], entries, config.chosen_seeds, second)
     arena = _finish(by_arm, arms, ground, tuned, others, (checked or Checked()).with_notes(notes))
     winner = winner_of(arena.verdict)
     _write_winner(next(one for one in entries if one.arm.name == winner), by_arm[winner], arena, ground)

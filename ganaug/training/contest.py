@@ -47,6 +47,20 @@ class Entry:
     share: float
     strength: str
 
+    @property
+    def trained(self) -> Entry:
+        """What is trained of it, with all that makes a difference there and no name: of equals, one is trained.
+
+        >>> from ganaug.arms import make_arm
+        >>> named = Entry(make_arm("oversampling+strong albumentations+thresholds on folds"), 0.1, "light")
+        >>> named.trained == Entry(make_arm("oversampling+albumentations"), 0.25, "strong").trained
+        True
+        """
+        arm = self.arm
+        strength = (arm.strength or self.strength) if arm.is_augmented else ""
+        share = self.share if arm.synthetic == "share" else 0.0
+        return Entry(replace(arm, name="", meaning="", thresholds="none", strength=strength), share, strength)
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -89,27 +103,20 @@ class Ground:
         return max(auto_steps(len(self.train)), LEAST_STEPS)
 
 
-def train_entries(
-    ground: Ground, entries: Sequence[Entry], n_seeds: int, progress: Progress = silent
-) -> dict[str, list[tuple[Floats, float]]]:
-    """Train every arm with every seed.
+def train_everywhere(
+    grounds: Sequence[Ground], entries: Sequence[Entry], n_seeds: int, progress: Progress = silent
+) -> list[dict[str, list[tuple[Floats, float]]]]:
+    """Train every arm with every seed on every ground, side by side.
 
     Args:
-        ground: What they share.
+        grounds: What the arms share; with the same settings.
         entries: The arms; their names differ.
         n_seeds: Seeds 0, 1, ...
         progress: Told of the images trained on, over all fits.
 
     Returns:
-        Per arm, and per seed: (N, K) probabilities of the test images, and seconds.
+        Per ground, arm and seed: (N, K) probabilities of the test images, and seconds.
     """
-    return train_everywhere([ground], entries, n_seeds, progress)[0]
-
-
-def train_everywhere(
-    grounds: Sequence[Ground], entries: Sequence[Entry], n_seeds: int, progress: Progress = silent
-) -> list[dict[str, list[tuple[Floats, float]]]]:
-    """The same on several grounds, side by side; per ground what `train_entries` gives."""
     asked = [_fits(ground, entries, n_seeds) for ground in grounds]
     # Seeds outside, arms inside: a run that is stopped early has something of every arm.
     by_seed = [one for fits in asked for of_seed in zip(*fits.values(), strict=True) for one in of_seed]
@@ -197,14 +204,21 @@ def _start_digest(arms: Sequence[Arm], folder: Path | None, image_shape: tuple[i
 
 
 def _target(folder: Path, entry: Entry, seed: int, key: Sequence[str]) -> Path:
-    arm = entry.arm
-    used = (entry.strength if arm.is_augmented else "", entry.share if arm.synthetic == "share" else "")
-    # How an arm is described is no part of what it trains.
-    own = hashlib.sha256(json.dumps([asdict(replace(arm, meaning="")), *used, *key]).encode()).hexdigest()[
-        :16
-    ]
-    slug = "".join(letter if letter.isalnum() else "-" for letter in arm.name)
-    return folder / FITS / f"{slug}-seed{seed}-{own}.npz"
+    trained = entry.trained
+    own = hashlib.sha256(json.dumps([asdict(trained), *key]).encode()).hexdigest()[:16]
+    return folder / FITS / f"{_slug(trained.arm)}-seed{seed}-{own}.npz"
+
+
+def _slug(arm: Arm) -> str:
+    """What is trained, in words for a file's name.
+
+    >>> from ganaug.arms import make_arm
+    >>> _slug(make_arm("oversampling+strong albumentations+mixup")), _slug(make_arm("real"))
+    ('oversample-strong-mixup', 'real')
+    """
+    parts = (arm.balance, arm.strength, arm.mixing, arm.synthetic, arm.start, arm.function)
+    words = [part for part in parts if part not in {"", "none", "nothing"}]
+    return "".join(letter if letter.isalnum() else "-" for letter in "-".join(words) or "real")
 
 
 def _write_data(data: Path, ground: Ground) -> None:

@@ -89,7 +89,7 @@ class Fit:
 
 
 def train_fits(fits: Sequence[Fit], workers: int, progress: Progress) -> None:
-    """Train those fits whose files are not there.
+    """Train those fits whose files are not there, each file once.
 
     Args:
         fits: With about the same steps, and the same device and classifier.
@@ -100,7 +100,7 @@ def train_fits(fits: Sequence[Fit], workers: int, progress: Progress) -> None:
     Raises:
         TrainingError: A process was killed or failed; the others are stopped.
     """
-    waiting = [one for one in fits if not one.target.exists()]
+    waiting = list({one.target: one for one in fits if not one.target.exists()}.values())
     if not fits:
         return
     tell = _Total(progress, len(fits), len(fits) - len(waiting), fits[0].steps)

@@ -7,7 +7,7 @@ classifiers; or synthetic ones, which take no classifier more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from ganaug.dataset import LabelledImages
 from ganaug.progress import Progress, in_parts, silent
 from ganaug.screen.folds import sample_rows
 from ganaug.thresholds import choose_multiple, class_offsets, move
-from ganaug.training.contest import Entry, Ground, train_entries, train_everywhere
+from ganaug.training.contest import Entry, Ground, train_everywhere
 from ganaug.training.fits import Floats
 from ganaug.training.held_out import held_out_in_turn
 
@@ -42,57 +42,95 @@ class Outcome:
 
 
 def measure(
-    ground: Ground, entries: Sequence[Entry], n_seeds: int, progress: Progress = silent
-) -> dict[str, list[Outcome]]:
-    """Train every arm with every seed, and move the thresholds of those that do.
+    grounds: Sequence[Ground],
+    entries: Sequence[Entry],
+    n_seeds: int,
+    progress: Progress = silent,
+    *,
+    keep_for_thresholds: bool = False,
+) -> list[dict[str, list[Outcome]]]:
+    """Train every arm with every seed on every ground, and move the thresholds of those that do.
 
     Args:
-        ground: What they share.
+        grounds: What the arms share; with the same settings, trained on side by side.
         entries: The arms; their names differ.
         n_seeds: Seeds 0, 1, ...
         progress: Told of the images trained on, over all fits.
+        keep_for_thresholds: Whether what is trained without synthetic images will be asked for again under
+            `thresholds on synthetic`, and is not to be trained twice for that.
 
     Returns:
-        Per arm, one for each seed.
+        Per ground: per arm, one for each seed.
     """
-    trained = {entry.arm.trained.name: replace(entry, arm=entry.arm.trained) for entry in entries}
-    on_folds = {
-        entry.arm.trained.name: trained[entry.arm.trained.name]
-        for entry in entries
-        if entry.arm.thresholds == "folds"
+    # Arms that are trained alike share their classifiers, under the name of the first.
+    first_of: dict[Entry, Entry] = {}
+    for entry in entries:
+        first_of.setdefault(entry.trained, entry)
+    trained = {
+        one.arm.name: replace(one, arm=replace(one.arm, thresholds="none")) for one in first_of.values()
     }
-    on_synthetic = {entry.arm.trained.name for entry in entries if entry.arm.thresholds == "synthetic"}
+    source = {entry.arm.name: first_of[entry.trained].arm.name for entry in entries}
+    on_folds = {source[entry.arm.name] for entry in entries if entry.arm.thresholds == "folds"}
+    on_synthetic = {source[entry.arm.name] for entry in entries if entry.arm.thresholds == "synthetic"}
+    if keep_for_thresholds:
+        on_synthetic |= {name for name, one in trained.items() if not one.arm.has_synthetic}
     counts = [
         n_seeds * (len(trained) - len(on_synthetic)),
         n_seeds * len(on_synthetic),
         FOLDS * len(on_folds),
     ]
-    first, second, third = in_parts(progress, [64 * ground.steps * count for count in counts])
-    fits = train_entries(
-        ground, [one for name, one in trained.items() if name not in on_synthetic], n_seeds, first
-    )
+    first, second, third = in_parts(progress, [64 * grounds[0].steps * count for count in counts])
+    narrow = [one for name, one in trained.items() if name not in on_synthetic]
+    fits = train_everywhere(grounds, narrow, n_seeds, first)
+    calibrations = [_calibration(ground) if on_synthetic else None for ground in grounds]
     if on_synthetic:
         # Their classifiers look at the calibration images behind the test images, in the same prediction.
-        calibration = _calibration(ground)
-        wider = replace(ground, test=_joined(ground.test, calibration))
-        fits |= train_entries(wider, [trained[name] for name in sorted(on_synthetic)], n_seeds, second)
-    held_out = _held_out(ground, list(on_folds.values()), third) if on_folds else {}
+        wider = [
+            replace(ground, test=_joined(ground.test, behind))
+            for ground, behind in zip(grounds, calibrations, strict=True)
+            if behind is not None
+        ]
+        wide = train_everywhere(wider, [trained[name] for name in sorted(on_synthetic)], n_seeds, second)
+        fits = [own | more for own, more in zip(fits, wide, strict=True)]
+    found = []
+    for ground, own, behind, part in zip(
+        grounds, fits, calibrations, in_parts(third, [1] * len(grounds)), strict=True
+    ):
+        held_out = _held_out(ground, [trained[name] for name in sorted(on_folds)], part) if on_folds else {}
+        found.append(_outcomes(ground, entries, source, own, behind, held_out))
+    return found
+
+
+def _outcomes(
+    ground: Ground,
+    entries: Sequence[Entry],
+    source: Mapping[str, str],
+    fits: Mapping[str, Sequence[tuple[Floats, float]]],
+    calibration: LabelledImages | None,
+    held_out: Mapping[str, tuple[Floats, float]],
+) -> dict[str, list[Outcome]]:
+    """Per arm, what its classifiers make of one ground's test images, thresholds moved."""
     offsets, prevalence = class_offsets(ground.train.counts()), ground.test.counts()
 
-    def outcome(entry: Entry, fit: tuple[Floats, float]) -> Outcome:
-        (probability, seconds), name = fit, entry.arm.trained.name
+    def outcome(entry: Entry, fit: tuple[Floats, float], n_seeds: int) -> Outcome:
+        probability, seconds = fit
         seen, unseen = probability[: len(ground.test)], probability[len(ground.test) :]
         if entry.arm.thresholds == "none":
             return Outcome(seen, seconds, np.zeros_like(offsets))
-        class_ids = calibration.class_ids if entry.arm.thresholds == "synthetic" else ground.train.class_ids
         if entry.arm.thresholds == "folds":
-            unseen, more = held_out[name]
+            class_ids = ground.train.class_ids
+            unseen, more = held_out[source[entry.arm.name]]
             seconds += more / n_seeds
+        else:
+            assert calibration is not None
+            class_ids = calibration.class_ids
         moved = np.float32(choose_multiple(class_ids, unseen, offsets, prevalence)) * offsets
         return Outcome(move(seen, moved), seconds, moved)
 
     return {
-        entry.arm.name: [outcome(entry, fit) for fit in fits[entry.arm.trained.name]] for entry in entries
+        entry.arm.name: [outcome(entry, fit, len(own)) for fit in own]
+        for entry in entries
+        for own in [fits[source[entry.arm.name]]]
     }
 
 

@@ -1,7 +1,9 @@
 """Tuning inside the training split: strength of albumentations, and how synthetic images are used.
 
 Each candidate is trained on the real images of two folds and scored on the third, in turn; the
-locked test split takes no part. Using no synthetic images at all is one of the candidates.
+locked test split takes no part. Using no synthetic images at all is one of the candidates. The worse
+half of them is stopped after the first seed (successive halving: Jamieson & Talwalkar 2016,
+arXiv:1502.07943).
 
 The generators have seen all training images, those of the validation fold too. Synthetic images that
 are most like one of those are left out of its training; what the generators learned from them stays
@@ -12,13 +14,13 @@ locked test split then finds it wanting; it cannot make the verdict better.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from ganaug.arms import Arm, make_arm
@@ -35,8 +37,6 @@ STRENGTHS = ("light", "medium", "strong")
 NOTHING = "no synthetic images"
 TUNING_FILE, SCORES_FILE = "tuning.json", "tuning.parquet"
 
-Rows = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Tuned:
@@ -47,7 +47,8 @@ class Tuned:
         share: Of synthetic draws, for the arms that mix.
         arm: Name of the arm with synthetic images that did best; empty where none of them beat
             using no synthetic images; None where it was not asked.
-        scores: Mean macro-F1 over folds and seeds of each candidate, by what was chosen among.
+        scores: Mean macro-F1 over folds and seeds of each candidate, by what was chosen among; of those that
+            were stopped, over the folds of the first seed.
     """
 
     strength: str
@@ -64,7 +65,8 @@ class Tuned:
             share = f" at a share of {self.share:g}" if mixes else ""
             parts.append(f"{self.arm!r}{share}" if self.arm else NOTHING)
         return (
-            f"Chosen on {FOLDS} validation folds inside the training split, {SEEDS} seeds each: "
+            f"Chosen on {FOLDS} validation folds inside the training split, {SEEDS} seeds each, the worse half stopped "
+            "after the first: "
             f"{', and '.join(parts)}."
         )
 
@@ -83,7 +85,7 @@ class Asked:
 
     @property
     def fits(self) -> int:
-        """Classifiers that it takes."""
+        """Classifiers that it takes at most."""
         return FOLDS * SEEDS * (len(self.strengths) + len(self.uses))
 
 
@@ -99,10 +101,11 @@ def asked_of(ground: Ground, arms: Sequence[Arm], begin: Tuned) -> Asked:
     if not config.is_tuned:
         return Asked([], [])
     is_open = config.augment == "auto" and any(arm.is_augmented and not arm.strength for arm in arms)
-    used = [arm for arm in arms if arm.has_synthetic and arm.synthetic != "own" and len(ground.synthetic)]
+    # Training on synthetic images alone measures them; nobody who has real ones would do it.
+    used = [arm for arm in arms if arm.has_synthetic and arm.synthetic not in {"own", "only"}]
     return Asked(
         [make_arm(f"oversampling+{strength} albumentations") for strength in STRENGTHS] if is_open else [],
-        _uses(used, config.synthetic_share == "auto", begin.share),
+        _uses(used, config.synthetic_share == "auto", begin.share) if len(ground.synthetic) else [],
     )
 
 
@@ -122,16 +125,17 @@ def tune(ground: Ground, asked: Asked, begin: Tuned, progress: Progress) -> Tune
     tuned: Tuned = begin
     rows: list[dict[str, Any]] = []
     scores: dict[str, dict[str, float]] = {}
-    validation = held_out_in_turn(ground, FOLDS, "tuning")
+    grounds = [held for held, _ in held_out_in_turn(ground, FOLDS, "tuning")]
     first, second = in_parts(progress, [len(asked.strengths), len(asked.uses)])
+    moves = any(arm.thresholds == "synthetic" for arm, _, _ in asked.uses)
     if asked.strengths:
         entries = [Entry(arm, tuned.share, tuned.strength) for arm in asked.strengths]
-        rows += _score(validation, entries, first, "strength")
+        rows += _score(grounds, entries, first, "strength", keep_for_thresholds=moves)
         scores["strength"], best = _best(rows, "strength")
         tuned = replace(tuned, strength=next(arm.strength for arm in asked.strengths if arm.name == best))
     if asked.uses:
         entries = [Entry(arm, share, tuned.strength) for arm, share, _ in asked.uses]
-        rows += _score(validation, entries, second, "synthetic")
+        rows += _score(grounds, entries, second, "synthetic", keep_for_thresholds=moves)
         scores["synthetic"], best = _best(rows, "synthetic")
         _, share, name = next(one for one in asked.uses if one[0].name == best)
         tuned = replace(tuned, share=share, arm=name)
@@ -154,32 +158,38 @@ def _uses(arms: Sequence[Arm], asks_share: bool, share: float) -> list[tuple[Arm
 
 
 def _score(
-    validation: Sequence[tuple[Ground, Rows]], entries: Sequence[Entry], progress: Progress, what: str
+    grounds: Sequence[Ground],
+    entries: Sequence[Entry],
+    progress: Progress,
+    what: str,
+    *,
+    keep_for_thresholds: bool,
 ) -> list[dict[str, Any]]:
-    """Macro-F1 of each candidate on each fold with each seed, a row each."""
-    rows = []
-    for number, ((ground, _), part) in enumerate(
-        zip(validation, in_parts(progress, [FOLDS * SEEDS * len(entries) * 64] * FOLDS), strict=True)
-    ):
-        for name, outcomes in measure(ground, entries, SEEDS, part).items():
-            for seed, outcome in enumerate(outcomes):
-                value = score(ground.test.class_ids, outcome.probability, ground.wanted)["macro_f1"]
-                rows.append(
-                    {"what": what, "candidate": name, "fold": number, "seed": seed, "macro_f1": value}
-                )
+    """Macro-F1 of each candidate on each fold with each seed, a row each; after each seed half of them stop."""
+    rows: list[dict[str, Any]] = []
+    for seed, part in enumerate(in_parts(progress, [1] * SEEDS)):
+        found = measure(grounds, entries, seed + 1, part, keep_for_thresholds=keep_for_thresholds)
+        for fold, (ground, outcomes) in enumerate(zip(grounds, found, strict=True)):
+            for name, of_seed in outcomes.items():
+                value = score(ground.test.class_ids, of_seed[seed].probability, ground.wanted)["macro_f1"]
+                rows.append({"what": what, "candidate": name, "fold": fold, "seed": seed, "macro_f1": value})
+        means, _ = _best(rows, what)
+        ranked = sorted(entries, key=lambda entry: -means[entry.arm.name])
+        # Without synthetic images costs nothing more, and all others are told beside it.
+        going_on = {*(one.arm.name for one in ranked[: math.ceil(len(ranked) / 2)]), NOTHING}
+        entries = [entry for entry in entries if entry.arm.name in going_on]
     return rows
 
 
 def _best(rows: Sequence[Mapping[str, Any]], what: str) -> tuple[dict[str, float], str]:
-    """Mean score of each candidate, and the name of the best; of equals the first."""
-    names = dict.fromkeys(row["candidate"] for row in rows if row["what"] == what)
-    means = {
-        name: float(
-            np.mean([row["macro_f1"] for row in rows if (row["what"], row["candidate"]) == (what, name)])
-        )
-        for name in names
-    }
-    return means, max(means, key=lambda name: means[name])
+    """Mean score of each candidate, and the name of the best that was not stopped; of equals the first."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        if row["what"] == what:
+            scores.setdefault(row["candidate"], []).append(row["macro_f1"])
+    means = {name: float(np.mean(values)) for name, values in scores.items()}
+    most = max(map(len, scores.values()))
+    return means, max((name for name in means if len(scores[name]) == most), key=lambda name: means[name])
 
 
 def _write(folder: Path, tuned: Tuned, rows: Sequence[Mapping[str, Any]]) -> None:

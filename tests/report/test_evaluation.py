@@ -49,6 +49,25 @@ def test_the_plot_of_amounts_says_its_numbers(copied, finished, tmp_path):
         assert f"share {100 * one.share:g}%: {100 * one.gain:+.1f} points".replace("-", "\u2212") in told
     assert "Chosen: oversampling + albumentations + synthetic at a share of 25%" in page.text
     assert "oversampling + medium albumentations 9" in page.text
+    assert "worse half stopped" not in page.text
+
+
+def test_candidates_that_were_stopped_are_told_and_compared_on_what_they_had(copied, finished, tmp_path):
+    write_tuning(copied / "evaluate", AFTER)
+    file = copied / "evaluate" / "tuning.parquet"
+    table = pd.read_parquet(file)
+    name = f"{AFTER} at 0.5"
+    is_gone = table["candidate"].isin([name, "oversampling+light albumentations"]) & (table["seed"] == 1)
+    table[~is_gone].to_parquet(file)
+    amounts = read_amounts(copied / "evaluate")
+    assert [one.share for one in amounts.candidates if one.is_stopped] == [0.5]
+    assert [one.arm for one in amounts.strengths if one.is_stopped] == ["oversampling+light albumentations"]
+    first = table.query("seed == 0").pivot_table(index="fold", columns="candidate", values="macro_f1")
+    stopped = next(one for one in amounts.candidates if one.is_stopped)
+    assert stopped.gain == pytest.approx((first[name] - first[NOTHING]).mean())
+    page = page_after(copied, finished.config, tmp_path)
+    assert "2 classifier seeds each, the worse half stopped before the last" in page.text
+    assert page.text.count("(stopped)") == 2
 
 
 def test_no_synthetic_images_can_be_what_was_chosen(copied, finished, tmp_path):

@@ -120,9 +120,9 @@ def test_thresholds_are_chosen_on_the_calibration_images_and_these_are_not_train
     for name, calibration in (("sure", made), ("unsure", unsure)):
         config = QUICK.model_copy(update={"steps": 80})
         ground = Ground(train, made, test, (2,), config, tmp_path / name, calibration=calibration)
-        found = measure(ground, [Entry(make_arm(ON_SYNTHETIC), 0.25, "strong")], 2)
+        [found] = measure([ground], [Entry(make_arm(ON_SYNTHETIC), 0.25, "strong")], 2)
         chosen[name] = [float(one.offsets[2]) for one in found[ON_SYNTHETIC]]
-        plain = measure(ground, [Entry(make_arm(CHEAP), 0.25, "strong")], 2)
+        [plain] = measure([ground], [Entry(make_arm(CHEAP), 0.25, "strong")], 2)
         for moved, one in zip(found[ON_SYNTHETIC], plain[CHEAP], strict=True):
             assert np.allclose(move(one.probability, moved.offsets), moved.probability, atol=1e-5)
     assert all(more > less for less, more in zip(chosen["sure"], chosen["unsure"], strict=True))

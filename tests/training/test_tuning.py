@@ -46,18 +46,24 @@ def planted(monkeypatch):
     seen = {"grounds": [], "entries": []}
     gains = {}
 
-    def measured(ground, entries, n_seeds, progress):
-        seen["grounds"].append(ground)
+    def outcome(labels, gain):
+        n_right = round(len(labels) * (0.5 + gain))
+        guess = np.where(np.arange(len(labels)) < n_right, labels, (labels + 1) % 3)
+        return Outcome(np.eye(3, dtype=np.float32)[guess], 0.0, np.zeros(3, np.float32))
+
+    def measured(grounds, entries, n_seeds, progress, *, keep_for_thresholds):
+        seen["grounds"] += grounds
         seen["entries"].append([(entry.arm.name, entry.share, entry.strength) for entry in entries])
         progress(1, 1)
-        labels = ground.test.class_ids
-        found = {}
-        for entry in entries:
-            n_right = round(len(labels) * (0.5 + gains.get(entry.arm.name, 0.0)))
-            guess = np.where(np.arange(len(labels)) < n_right, labels, (labels + 1) % 3)
-            probability = np.eye(3, dtype=np.float32)[guess]
-            found[entry.arm.name] = [Outcome(probability, 0.0, np.zeros(3, np.float32))] * n_seeds
-        return found
+        # A gain may differ by seed.
+        of = {entry.arm.name: np.broadcast_to(gains.get(entry.arm.name, 0.0), SEEDS) for entry in entries}
+        return [
+            {
+                name: [outcome(ground.test.class_ids, own[seed]) for seed in range(n_seeds)]
+                for name, own in of.items()
+            }
+            for ground in grounds
+        ]
 
     monkeypatch.setattr(tuning, "measure", measured)
     return gains, seen
@@ -80,11 +86,37 @@ def test_the_best_strength_share_and_use_are_chosen(planted, tmp_path):
     assert found.note.endswith(f"albumentations 'medium', and {OURS!r} at a share of 0.1.")
     # What is chosen first is used when the second is.
     assert {strength for _, _, strength in seen["entries"][-1]} == {"medium"}
-    names = [name for name, _, _ in seen["entries"][-1]]
+    names = [name for name, _, _ in seen["entries"][2]]
     assert names == [NOTHING, f"{OURS} at 0.1", f"{OURS} at 0.25", f"{OURS} at 0.5", f"{OURS} first"]
     tree = json.loads((tmp_path / "tuning.json").read_text())
     assert (tree["strength"], tree["synthetic_share"], tree["synthetic_arm"]) == ("medium", 0.1, OURS)
-    assert len(pd.read_parquet(tmp_path / "tuning.parquet")) == FOLDS * SEEDS * (3 + 5)
+
+
+def test_the_worse_half_is_stopped_after_the_first_seed_and_cannot_win(planted, tmp_path):
+    gains, seen = planted
+    gains |= {
+        NOTHING: (-0.4, -0.4),
+        f"{OURS} at 0.1": (0.2, -0.4),
+        f"{OURS} at 0.25": (0.2, -0.3),
+        f"{OURS} at 0.5": (0.3, -0.3),
+        f"{OURS} first": (0.1, 0.5),
+    }
+    found = chosen(ground(tmp_path, augment="strong"))
+    assert (found.share, found.arm) == (0.5, OURS)
+    going_on = [name for name, _, _ in seen["entries"][1]]
+    # The worst of all is what the others are told beside.
+    assert going_on == [NOTHING, f"{OURS} at 0.1", f"{OURS} at 0.25", f"{OURS} at 0.5"]
+    table = pd.read_parquet(tmp_path / "tuning.parquet")
+    assert table.groupby("candidate")["seed"].nunique().to_dict() == dict.fromkeys(going_on, 2) | {
+        f"{OURS} first": 1
+    }
+    # The mean of its one seed is the highest of all.
+    assert max(found.scores["synthetic"], key=found.scores["synthetic"].get) == f"{OURS} first"
+
+
+def test_nobody_is_asked_to_train_on_synthetic_images_alone(tmp_path):
+    arms = find_arms((BEST, f"{BEST}+synthetic only"))
+    assert asked_of(ground(tmp_path), arms, BEGIN).uses == []
 
 
 def test_no_synthetic_images_at_all_compete_and_win_ties(planted, tmp_path):
@@ -167,6 +199,22 @@ def test_the_arena_uses_what_was_chosen_and_goes_on_where_it_was(tmp_path):
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1] == (told[0][1], told[0][1])
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("**/fits/*.npz")}
-    assert len(before) == FOLDS * SEEDS * 8 + 3 * 2
+    table = pd.read_parquet(tmp_path / "tuning.parquet")
+    uses = table[(table["what"] == "synthetic") & (table["candidate"] != NOTHING)]
+    # No synthetic images is the chosen strength, which was trained before.
+    assert len(before) == FOLDS * (3 + 2) + len(uses) + 3 * 2
     arena()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("**/fits/*.npz")} == before
+
+
+def test_thresholds_can_be_moved_with_shares_that_are_tuned(tmp_path):
+    """Candidates have names of their own, which are no arm's."""
+    arms = (BEST, f"{OURS}+thresholds on folds", f"{BEST}+thresholds on synthetic")
+    where = ground(tmp_path, arms=arms, seeds=2, workers=2, augment="strong")
+    found = run_arena(where.train, where.synthetic, where.test, [2], where.config, tmp_path)
+    assert set(found.scores["arm"]) == set(arms)
+    table = pd.read_parquet(tmp_path / "tuning.parquet")
+    assert {f"{arms[1]} at {share:g}" for share in tuning.SHARES} < set(table["candidate"])
+    # What chooses thresholds on synthetic images trains nothing that doing without has not trained.
+    plain = {path.name for path in tmp_path.glob("tuning/fold-*/fits/oversample-strong-seed*")}
+    assert len(plain) == FOLDS * SEEDS
