@@ -31,7 +31,7 @@ from ganaug.training.discriminator_start import load_discriminator
 from ganaug.training.fits import Fit, Floats, read_fit, train_fits
 from ganaug.training.players import DISCRIMINATOR_FILE
 
-FITS, DATA = "fits", "data"
+FITS = "fits"
 LEAST_STEPS = 900
 """Fewest training steps of a classifier where the settings name none, the same for every arm. With 420 on
 the digits, oversampling with albumentations was not learnt to the end, and lost to what learns sooner."""
@@ -91,11 +91,6 @@ class Ground:
     calibration: LabelledImages | None = None
 
     @property
-    def data(self) -> Path:
-        """Where the images lie while classifiers are trained on them."""
-        return self.folder / FITS / DATA
-
-    @property
     def steps(self) -> int:
         """Training steps of each classifier."""
         if self.config.steps != "auto":
@@ -103,43 +98,60 @@ class Ground:
         return max(auto_steps(len(self.train)), LEAST_STEPS)
 
 
-def train_everywhere(
-    grounds: Sequence[Ground], entries: Sequence[Entry], n_seeds: int, progress: Progress = silent
-) -> list[dict[str, list[tuple[Floats, float]]]]:
-    """Train every arm with every seed on every ground, side by side.
+@dataclass(frozen=True)
+class Job:
+    """Arms to train on one ground.
+
+    Attributes:
+        ground: What they share.
+        entries: The arms; their names differ.
+        n_seeds: Each with seeds 0, 1, ...
+    """
+
+    ground: Ground
+    entries: Sequence[Entry]
+    n_seeds: int
+
+
+Fits = dict[str, list[tuple[Floats, float]]]
+"""Per arm and seed: (N, K) probabilities of the scored images, and seconds."""
+
+
+def train_all(jobs: Sequence[Job], progress: Progress = silent) -> list[Fits]:
+    """Do jobs side by side.
 
     Args:
-        grounds: What the arms share; with the same settings.
-        entries: The arms; their names differ.
-        n_seeds: Seeds 0, 1, ...
+        jobs: With the same settings.
         progress: Told of the images trained on, over all fits.
 
     Returns:
-        Per ground, arm and seed: (N, K) probabilities of the test images, and seconds.
+        What each job gave.
     """
-    asked = [_fits(ground, entries, n_seeds) for ground in grounds]
+    asked = [_fits(job) if job.entries else {} for job in jobs]
     # Seeds outside, arms inside: a run that is stopped early has something of every arm.
     by_seed = [one for fits in asked for of_seed in zip(*fits.values(), strict=True) for one in of_seed]
-    train_fits(by_seed, grounds[0].config.workers, progress)
-    for ground in grounds:
-        shutil.rmtree(ground.data)
+    train_fits(by_seed, jobs[0].ground.config.workers, progress)
+    for data in {one.data for one in by_seed}:
+        shutil.rmtree(data)
     return [{name: [read_fit(one.target) for one in own] for name, own in fits.items()} for fits in asked]
 
 
-def _fits(ground: Ground, entries: Sequence[Entry], n_seeds: int) -> dict[str, list[Fit]]:
+def _fits(job: Job) -> dict[str, list[Fit]]:
     """Per arm, the fit of each seed; their data is written."""
+    ground = job.ground
     start = _start_digest(
-        [entry.arm for entry in entries], ground.discriminator, ground.train.images.shape[1:]
+        [entry.arm for entry in job.entries], ground.discriminator, ground.train.images.shape[1:]
     )
-    # Where a run was killed its data lies here still; it is written anew, whatever it was.
-    _write_data(ground.data, ground)
     key = _key(ground)
+    # Where a run was killed its data lies here still; it is written anew, whatever it was.
+    data = ground.folder / FITS / f"data-{key[True]}"
+    _write_data(data, ground)
     return {
         entry.arm.name: [
             Fit(
                 entry.arm,
                 seed,
-                ground.data,
+                data,
                 _target(
                     ground.folder,
                     entry,
@@ -155,9 +167,9 @@ def _fits(ground: Ground, entries: Sequence[Entry], n_seeds: int) -> dict[str, l
                 ground.discriminator,
                 ground.classifier,
             )
-            for seed in range(n_seeds)
+            for seed in range(job.n_seeds)
         ]
-        for entry in entries
+        for entry in job.entries
     }
 
 

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from ganaug.dataset import LabelledImages
-from ganaug.progress import Progress, in_parts, silent
+from ganaug.progress import Progress, silent
 from ganaug.screen.folds import sample_rows
 from ganaug.thresholds import choose_multiple, class_offsets, move
-from ganaug.training.contest import Entry, Ground, train_everywhere
+from ganaug.training.contest import Entry, Fits, Ground, Job, train_all
 from ganaug.training.fits import Floats
-from ganaug.training.held_out import held_out_in_turn
+from ganaug.training.held_out import Rows, held_out_in_turn
 
 FOLDS = 5
 """Classifiers that hold real images out for `thresholds on folds`, each with seed 0: of 5 images of a
@@ -74,42 +74,50 @@ def measure(
     on_synthetic = {source[entry.arm.name] for entry in entries if entry.arm.thresholds == "synthetic"}
     if keep_for_thresholds:
         on_synthetic |= {name for name, one in trained.items() if not one.arm.has_synthetic}
-    counts = [
-        n_seeds * (len(trained) - len(on_synthetic)),
-        n_seeds * len(on_synthetic),
-        FOLDS * len(on_folds),
-    ]
-    first, second, third = in_parts(progress, [64 * grounds[0].steps * count for count in counts])
     narrow = [one for name, one in trained.items() if name not in on_synthetic]
-    fits = train_everywhere(grounds, narrow, n_seeds, first)
-    calibrations = [_calibration(ground) if on_synthetic else None for ground in grounds]
-    if on_synthetic:
-        # Their classifiers look at the calibration images behind the test images, in the same prediction.
-        wider = [
-            replace(ground, test=_joined(ground.test, behind))
-            for ground, behind in zip(grounds, calibrations, strict=True)
-            if behind is not None
-        ]
-        wide = train_everywhere(wider, [trained[name] for name in sorted(on_synthetic)], n_seeds, second)
-        fits = [own | more for own, more in zip(fits, wide, strict=True)]
-    found = []
-    for ground, own, behind, part in zip(
-        grounds, fits, calibrations, in_parts(third, [1] * len(grounds)), strict=True
-    ):
-        held_out = _held_out(ground, [trained[name] for name in sorted(on_folds)], part) if on_folds else {}
-        found.append(_outcomes(ground, entries, source, own, behind, held_out))
-    return found
+    wide = [one for name, one in trained.items() if name in on_synthetic]
+    in_turn = [one for name, one in trained.items() if name in on_folds]
+    plans = [_plan(ground, n_seeds, narrow, wide, in_turn) for ground in grounds]
+    fits = iter(train_all([job for plan in plans for job in plan.jobs], progress))
+    return [_outcomes(plan, entries, source, [next(fits) for _ in plan.jobs]) for plan in plans]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is trained for one ground.
+
+    Attributes:
+        ground: The ground.
+        jobs: Arms that look at the test images alone; those that look at the calibration images behind
+            them, in the same prediction; and for each fold those that hold it out.
+        calibration: The calibration images; None where there are none of those arms.
+        held: (N,) rows of each fold.
+    """
+
+    ground: Ground
+    jobs: Sequence[Job]
+    calibration: LabelledImages | None
+    held: Sequence[Rows]
+
+
+def _plan(
+    ground: Ground, n_seeds: int, narrow: Sequence[Entry], wide: Sequence[Entry], in_turn: Sequence[Entry]
+) -> _Plan:
+    calibration = _calibration(ground) if wide else None
+    wider = ground if calibration is None else replace(ground, test=_joined(ground.test, calibration))
+    folds = held_out_in_turn(ground, FOLDS, "thresholds") if in_turn else []
+    jobs = [Job(ground, narrow, n_seeds), Job(wider, wide, n_seeds)]
+    jobs += [Job(fold, in_turn, 1) for fold, _ in folds]
+    return _Plan(ground, jobs, calibration, [rows for _, rows in folds])
 
 
 def _outcomes(
-    ground: Ground,
-    entries: Sequence[Entry],
-    source: Mapping[str, str],
-    fits: Mapping[str, Sequence[tuple[Floats, float]]],
-    calibration: LabelledImages | None,
-    held_out: Mapping[str, tuple[Floats, float]],
+    plan: _Plan, entries: Sequence[Entry], source: Mapping[str, str], fits: Sequence[Fits]
 ) -> dict[str, list[Outcome]]:
     """Per arm, what its classifiers make of one ground's test images, thresholds moved."""
+    narrow, wide, *folds = fits
+    ground, trained = plan.ground, {**narrow, **wide}
+    held_out = _put_together(ground, plan.held, folds)
     offsets, prevalence = class_offsets(ground.train.counts()), ground.test.counts()
 
     def outcome(entry: Entry, fit: tuple[Floats, float], n_seeds: int) -> Outcome:
@@ -122,16 +130,16 @@ def _outcomes(
             unseen, more = held_out[source[entry.arm.name]]
             seconds += more / n_seeds
         else:
-            assert calibration is not None
-            class_ids = calibration.class_ids
+            assert plan.calibration is not None
+            class_ids = plan.calibration.class_ids
         moved = np.float32(choose_multiple(class_ids, unseen, offsets, prevalence)) * offsets
         return Outcome(move(seen, moved), seconds, moved)
 
-    return {
-        entry.arm.name: [outcome(entry, fit, len(own)) for fit in own]
-        for entry in entries
-        for own in [fits[source[entry.arm.name]]]
-    }
+    found = {}
+    for entry in entries:
+        own = trained[source[entry.arm.name]]
+        found[entry.arm.name] = [outcome(entry, fit, len(own)) for fit in own]
+    return found
 
 
 def _calibration(ground: Ground) -> LabelledImages:
@@ -148,16 +156,15 @@ def _joined(first: LabelledImages, second: LabelledImages) -> LabelledImages:
     return LabelledImages(np.concatenate([first.images, second.images]), index, first.class_names)
 
 
-def _held_out(
-    ground: Ground, entries: Sequence[Entry], progress: Progress
+def _put_together(
+    ground: Ground, held: Sequence[Rows], folds: Sequence[Fits]
 ) -> dict[str, tuple[Floats, float]]:
     """Per arm: (N, K) probabilities of the training images, each by a classifier that has not seen it; seconds."""
     shape = len(ground.train), len(ground.train.class_names)
-    found = {entry.arm.name: np.zeros(shape, np.float32) for entry in entries}
-    spent = dict.fromkeys(found, 0.0)
-    grounds, rows = zip(*held_out_in_turn(ground, FOLDS, "thresholds"), strict=True)
-    for held, fits in zip(rows, train_everywhere(grounds, entries, 1, progress), strict=True):
+    found: dict[str, tuple[Floats, float]] = {}
+    for rows, fits in zip(held, folds, strict=True):
         for name, [(probability, seconds)] in fits.items():
-            found[name][held] = probability
-            spent[name] += seconds
-    return {name: (found[name], spent[name]) for name in found}
+            seen, spent = found.get(name, (np.zeros(shape, np.float32), 0.0))
+            seen[rows] = probability
+            found[name] = seen, spent + seconds
+    return found

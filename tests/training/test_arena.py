@@ -128,7 +128,7 @@ def test_thresholds_are_chosen_on_the_calibration_images_and_these_are_not_train
     assert all(more > less for less, more in zip(chosen["sure"], chosen["unsure"], strict=True))
 
 
-def test_the_classifiers_of_all_folds_train_side_by_side(tmp_path, monkeypatch):
+def test_the_classifiers_of_all_arms_and_folds_train_side_by_side(tmp_path, monkeypatch):
     plain, asked = contest.train_fits, []
 
     def seen(fits, *more):
@@ -137,8 +137,8 @@ def test_the_classifiers_of_all_folds_train_side_by_side(tmp_path, monkeypatch):
 
     monkeypatch.setattr(contest, "train_fits", seen)
     arena(tmp_path, QUICK.model_copy(update={"arms": (CHEAP, ON_FOLDS), "steps": 4}), synthetic=(0, 0, 0))
-    assert [len(one) for one in asked] == [1, FOLDS]
-    assert not list(tmp_path.rglob("data"))
+    assert [len(one) for one in asked] == [1 + FOLDS]
+    assert not list(tmp_path.rglob("data-*"))
 
 
 def test_what_thresholds_were_moved_by_leaves_with_the_winner(tmp_path):
