@@ -126,7 +126,8 @@ def tune(ground: Ground, asked: Asked, begin: Tuned, progress: Progress) -> Tune
     rows: list[dict[str, Any]] = []
     scores: dict[str, dict[str, float]] = {}
     grounds = [held for held, _ in held_out_in_turn(ground, FOLDS, "tuning")]
-    first, second = in_parts(progress, [len(asked.strengths), len(asked.uses)])
+    unit = 64 * ground.steps * FOLDS * SEEDS
+    first, second = in_parts(progress, [unit * len(asked.strengths), unit * len(asked.uses)])
     moves = any(arm.thresholds == "synthetic" for arm, _, _ in asked.uses)
     if asked.strengths:
         entries = [Entry(arm, tuned.share, tuned.strength) for arm in asked.strengths]
@@ -167,7 +168,8 @@ def _score(
 ) -> list[dict[str, Any]]:
     """Macro-F1 of each candidate on each fold with each seed, a row each; after each seed half of them stop."""
     rows: list[dict[str, Any]] = []
-    for seed, part in enumerate(in_parts(progress, [1] * SEEDS)):
+    size = 64 * grounds[0].steps * FOLDS * len(entries)
+    for seed, part in enumerate(in_parts(progress, [size] * SEEDS)):
         found = measure(grounds, entries, seed + 1, part, keep_for_thresholds=keep_for_thresholds)
         for fold, (ground, outcomes) in enumerate(zip(grounds, found, strict=True)):
             for name, of_seed in outcomes.items():
