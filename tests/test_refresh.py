@@ -95,14 +95,16 @@ def test_training_goes_on_from_the_last_weights_of_the_class(grown):
     _, run = grown
     assert refresh.start_of(run, "003-3").resolve() == (run.folder.parent / "0001/train/003-3").resolve()
     last = run.folder.parent / "0001/train"
-    now = load_file(run.path("train", "003-3") / "players.safetensors")
+    now, class_, base = (
+        load_file(folder / "players.safetensors")
+        for folder in (run.path("train", "003-3"), last / "003-3", last / "base")
+    )
 
-    def distance(folder):
-        other = load_file(folder / "players.safetensors")
-        return sum(float(((other[name] - now[name]) ** 2).sum()) for name in now)
+    def distance(one, other):
+        return sum(float(((one[name] - other[name]) ** 2).sum()) for name in one)
 
-    # Equal where the class's weights of the night before scored no better than the base's, which are kept then.
-    assert distance(last / "003-3") <= distance(last / "base")
+    # On some CPUs the class's own steps never score better than the base, whose weights it then keeps.
+    assert distance(class_, base) == 0 or distance(now, class_) < distance(now, base) / 2
 
 
 def test_what_was_tested_on_once_is_never_trained_on(grown):

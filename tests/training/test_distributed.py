@@ -75,10 +75,11 @@ def test_two_processes_play_the_same_steps_as_one(tmp_path: Path) -> None:
         assert max(float((first[key] - second[key]).abs().max()) for key in first) == 0.0, name
         # Not the discriminator's biases: the relativistic loss has no gradient for the last one,
         # and Adam makes whole steps of what rounding leaves there.
-        # Nor single weights: where a gradient is nearly nothing, some CPUs' sums have it the other way round.
         own = [key for key in first if key.startswith("generator")]
         apart = torch.cat([(first[key] - alone[key]).abs().flatten() for key in own])
-        # The ten steps moved them by 4e-3 on average.
+        # Of convolutions some CPUs sum a gradient that is nearly nothing the other way round, and Adam makes
+        # whole steps of that as well; the ten steps move weights by 4e-3 on average.
+        assert float((apart >= 1e-4).float().mean()) <= (0.02 if "convolutions" in name else 0.0), name
         assert float(apart.mean()) < 2e-5, name
 
 
