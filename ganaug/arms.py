@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ganaug.classifier_name import DEFAULT
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, SettingsError
@@ -326,17 +327,32 @@ STANDARD = (
     "oversampling+albumentations+synthetic first",
     "oversampling+albumentations+synthetic only",
     "oversampling+albumentations+thresholds on synthetic",
+    "synthetic",
+    "synthetic to balance",
+    "synthetic first",
+    "thresholds on synthetic",
 )
-"""The arms of `evaluate.budget: standard` and `paper`."""
-ARMS = {name: make_arm(name) for name in (*STANDARD, "oversampling+albumentations+discriminator")}
+"""The arms of `evaluate.budget: standard` and `paper`: each use of synthetic images with the best cheap way
+and without it."""
+STARTED = ("oversampling+albumentations+discriminator", "discriminator")
+"""Arms that `standard` and `paper` have too where the base GAN's discriminator is kept."""
+ARMS = {name: make_arm(name) for name in (*STANDARD, *STARTED)}
 """The arms that the README lists; any other combination of parts can be named as well."""
 
 
-def arm_names(config: EvaluateConfig) -> tuple[str, ...]:
-    """The arms that are asked for, `auto` resolved."""
+def arm_names(config: EvaluateConfig, *, has_start: bool = False) -> tuple[str, ...]:
+    """The arms that are asked for, `auto` resolved.
+
+    Args:
+        config: Names them, or the budget.
+        has_start: Whether a discriminator is, or will be, kept that a classifier could start from.
+    """
     if config.arms != "auto":
         return config.arms
-    return QUICK if config.budget == "quick" else STANDARD
+    if config.budget == "quick":
+        return QUICK
+    # They train the discriminator as the classifier, which is no substitute for a user's own.
+    return (*STANDARD, *STARTED) if has_start and config.classifier == DEFAULT else STANDARD
 
 
 def find_arms(names: Collection[str]) -> list[Arm]:

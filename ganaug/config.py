@@ -250,8 +250,8 @@ class TrainConfig(Section):
     faster on an H100 at the usual widths."""
     processes: PositiveInt = 1
     """Processes that train one GAN together, each on its part of the batch: one per GPU."""
-    keep_discriminator: bool = False
-    """Save the discriminator too, so that a classifier can start from its features."""
+    keep_discriminator: bool = True
+    """Save the base GAN's discriminator too, so that a classifier can start from its features."""
     seed: NonNegativeInt = 0
     """Chooses initial weights, batches and latents."""
     checkpoint_every: PositiveInt = 200
@@ -284,6 +284,11 @@ class TrainConfig(Section):
         if self.scope != "auto":
             return self.scope
         return "independent" if self._is_unconditional else "per-class"
+
+    @property
+    def leaves_discriminator(self) -> bool:
+        """Whether there will be a discriminator that a classifier can start from."""
+        return self.keep_discriminator and self.chosen_scope != "independent"
 
 
 USUAL_WEIGHTS = {"r1": 0.3, "r2": 0.3, "wgan-gp": 10.0, "dragan": 10.0, "spectral-norm": 1.0, "lecam": 0.1}

@@ -74,8 +74,8 @@ def check_settings(config: Config) -> None:
     from ganaug import own_arm, own_classifier
     from ganaug.arms import arm_names, check_starts, find_arms
 
-    is_kept = config.train.keep_discriminator and config.train.chosen_scope != "independent"
-    arms = find_arms(arm_names(config.evaluate))
+    is_kept = config.train.leaves_discriminator
+    arms = find_arms(arm_names(config.evaluate, has_start=is_kept))
     check_starts(arms, is_kept=is_kept)
     for arm in arms:
         if arm.function:
@@ -545,7 +545,9 @@ def _reads_for_sets(run: RunFolder, part: str) -> Sequence[str]:
 def _reads_for_evaluate(run: RunFolder, part: str) -> Sequence[str]:
     from ganaug.arms import arm_names, starts_from_discriminator
 
-    starts = _has_base(run) and starts_from_discriminator(arm_names(run.config.evaluate))
+    config = run.config
+    names = arm_names(config.evaluate, has_start=config.train.leaves_discriminator)
+    starts = _has_base(run) and starts_from_discriminator(names)
     return (*_reads_for_sets(run, part), *(["train/base"] if starts else []))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ganaug.arms import ARMS, PARTS, QUICK, STANDARD, arm_names, find_arms, make_arm
+from ganaug.arms import ARMS, PARTS, QUICK, STANDARD, STARTED, arm_names, find_arms, make_arm
 from ganaug.config import EvaluateConfig, load
 from ganaug.dataset import LabelledImages
 from ganaug.errors import MissingExtraError, SettingsError
@@ -87,6 +87,10 @@ def test_the_budget_chooses_the_arms_unless_they_are_named():
     assert arm_names(EvaluateConfig()) == QUICK
     assert arm_names(EvaluateConfig(budget="standard")) == STANDARD
     assert arm_names(EvaluateConfig(budget="standard", arms=("real",))) == ("real",)
+    with_start = (*STANDARD, *STARTED)
+    assert arm_names(EvaluateConfig(budget="paper"), has_start=True) == with_start
+    assert arm_names(EvaluateConfig(budget="paper", classifier="resnet-32"), has_start=True) == STANDARD
+    assert arm_names(EvaluateConfig(), has_start=True) == QUICK
     assert (EvaluateConfig().chosen_seeds, EvaluateConfig(budget="standard").chosen_seeds) == (4, 5)
 
 

@@ -21,6 +21,7 @@ from ganaug.refusal import Checked
 from ganaug.scores import confusion, matched_recall, score, score_classes
 from ganaug.training.classifiers.choice import choose, usable
 from ganaug.training.contest import Entry, Ground
+from ganaug.training.discriminator_start import has_discriminator
 from ganaug.training.outcomes import Outcome, measure
 from ganaug.training.tuning import Tuned, asked_of, tune
 from ganaug.training.winner import winner_of, write_winner
@@ -143,7 +144,7 @@ def _usable_arms(ground: Ground) -> list[Arm]:
     A user's own is built once here: what is wrong with it shows before anything is trained, and
     so does whether it takes synthetic images.
     """
-    arms = find_arms(arm_names(ground.config))
+    arms = find_arms(arm_names(ground.config, has_start=has_discriminator(ground.discriminator)))
     if all(arm.has_synthetic for arm in arms):
         raise SettingsError(
             ["evaluate.arms: none is without synthetic images; add 'oversampling+albumentations'"]

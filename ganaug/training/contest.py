@@ -27,7 +27,7 @@ from ganaug.progress import Progress, silent
 from ganaug.run import sha256_file
 from ganaug.training.classifier import auto_steps
 from ganaug.training.classifiers.choice import SMALL_CNN, Choice
-from ganaug.training.discriminator_start import load_discriminator
+from ganaug.training.discriminator_start import has_discriminator, load_discriminator
 from ganaug.training.fits import Fit, Floats, read_fit, train_fits
 from ganaug.training.players import DISCRIMINATOR_FILE
 
@@ -203,11 +203,10 @@ def _hash_images(into: Any, part: LabelledImages) -> None:
 
 def _start_digest(arms: Sequence[Arm], folder: Path | None, image_shape: tuple[int, ...]) -> str:
     """Hash of the discriminator that arms start from, which is read once to be sure of it."""
-    path = folder / DISCRIMINATOR_FILE if folder is not None else None
-    check_starts(arms, is_kept=path is not None and path.is_file())
-    if path is None or all(arm.start == "nothing" for arm in arms):
+    check_starts(arms, is_kept=has_discriminator(folder))
+    if folder is None or all(arm.start == "nothing" for arm in arms):
         return ""
-    shape = load_discriminator(path.parent).image_shape
+    path, shape = folder / DISCRIMINATOR_FILE, load_discriminator(folder).image_shape
     if shape != image_shape:
         raise ModelError(
             f"{path} was trained on images of {shape}, these are {tuple(image_shape)}; train again"

@@ -106,6 +106,11 @@ class StartedClassifier(Network):
         return self.head(features), features
 
 
+def has_discriminator(folder: Path | None) -> bool:
+    """Whether training left one in this folder that a classifier can start from."""
+    return folder is not None and (folder / DISCRIMINATOR_FILE).is_file()
+
+
 def load_discriminator(folder: Path) -> Trunk:
     """Load the discriminator that a GAN's training kept, as a trunk in training mode.
 
@@ -116,7 +121,7 @@ def load_discriminator(folder: Path) -> Trunk:
         ModelError: The file is missing or damaged.
     """
     path = folder / DISCRIMINATOR_FILE
-    if not path.is_file():
+    if not has_discriminator(folder):
         raise ModelError(f"{folder} keeps no discriminator; train with `--train.keep-discriminator true`")
     tensors, header = load_tensors(path)
     try:

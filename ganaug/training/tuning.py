@@ -101,8 +101,10 @@ def asked_of(ground: Ground, arms: Sequence[Arm], begin: Tuned) -> Asked:
     if not config.is_tuned:
         return Asked([], [])
     is_open = config.augment == "auto" and any(arm.is_augmented and not arm.strength for arm in arms)
-    # Training on synthetic images alone measures them; nobody who has real ones would do it.
+    # Training on synthetic images alone measures them; nobody who has real ones would do it. A use without
+    # augmentation, beside one with it, shows what it is worth by itself.
     used = [arm for arm in arms if arm.has_synthetic and arm.synthetic not in {"own", "only"}]
+    used = [arm for arm in used if arm.is_augmented] or used
     return Asked(
         [make_arm(f"oversampling+{strength} albumentations") for strength in STRENGTHS] if is_open else [],
         _uses(used, config.synthetic_share == "auto", begin.share) if len(ground.synthetic) else [],

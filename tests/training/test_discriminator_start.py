@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.bars import bars, settings
 
-from ganaug.arms import ARMS, Arm
+from ganaug.arms import ARMS, STARTED, Arm
 from ganaug.config import EvaluateConfig, load
 from ganaug.errors import ModelError, SettingsError
 from ganaug.run import RunFolder
@@ -139,6 +139,24 @@ def test_the_arm_is_trained_and_counts_as_one_without_synthetic_images(base, tmp
     assert np.allclose(stored.sum(3), 1, atol=0.01)
 
 
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_the_standard_budget_has_its_arms_where_it_is_kept(is_kept, base, tmp_path, monkeypatch):
+    monkeypatch.setattr("ganaug.arms.STANDARD", (CHEAP, OURS))
+    config = EvaluateConfig(
+        budget="standard", augment="light", synthetic_share=0.5, seeds=2, steps=3, workers=1
+    )
+    found = run_arena(
+        bars(),
+        bars(counts=(0, 0, 6)),
+        bars(counts=(8, 8, 8)),
+        [2],
+        config,
+        tmp_path,
+        discriminator=base if is_kept else None,
+    )
+    assert set(found.scores["arm"]) == {CHEAP, OURS, *(STARTED if is_kept else ())}
+
+
 def test_another_discriminator_means_that_its_arm_alone_is_trained_again(base, tmp_path):
     run = tmp_path / "run"
     arena(run, base)
@@ -152,7 +170,7 @@ def test_another_discriminator_means_that_its_arm_alone_is_trained_again(base, t
     assert len(after - before) == 2
 
 
-@pytest.mark.parametrize("changes", [{}, {"train.keep_discriminator": True, "train.scope": "independent"}])
+@pytest.mark.parametrize("changes", [{"train.keep_discriminator": False}, {"train.scope": "independent"}])
 def test_a_run_that_will_keep_no_discriminator_refuses_the_arm_when_it_is_opened(tmp_path, changes):
     config = load(None, {"evaluate.arms": [CHEAP, ARM], "run_dir": str(tmp_path / "run"), **changes})
     with pytest.raises(SettingsError, match=r"--train\.keep-discriminator true"):
@@ -162,12 +180,12 @@ def test_a_run_that_will_keep_no_discriminator_refuses_the_arm_when_it_is_opened
 
 def test_an_arm_says_what_it_starts_from():
     assert ARMS[ARM].start == "discriminator"
-    assert {arm.start for name, arm in ARMS.items() if name != ARM} == {"nothing"}
+    assert {arm.start for name, arm in ARMS.items() if name not in STARTED} == {"nothing"}
     assert Arm("plain", "", "none").start == "nothing"
 
 
 def test_evaluate_reads_the_base_only_for_the_arm_that_starts_from_it(tmp_path):
-    given = {"run_dir": str(tmp_path / "run"), "train.keep_discriminator": True}
+    given = {"run_dir": str(tmp_path / "run")}
     run = open_run(load(None, given | {"evaluate.arms": [CHEAP, ARM]}))
     for step in ("split", "plan"):
         do(run, step)

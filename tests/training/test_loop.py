@@ -281,9 +281,9 @@ def test_unlabelled_images_reach_the_discriminator_that_tells_classes(tmp_path: 
     assert "class_loss" in set(curves["name"])
 
 
-def test_the_discriminator_is_kept_when_asked_for(tmp_path: Path) -> None:
-    for name, keep in (("with", True), ("without", False)):
-        train_base(bars(), settings("cgan", steps=2, keep_discriminator=keep), tmp_path / name, device="cpu")
+def test_the_discriminator_is_kept_unless_the_settings_say_otherwise(tmp_path: Path) -> None:
+    for name, changes in (("with", {}), ("without", {"keep_discriminator": False})):
+        train_base(bars(), settings("cgan", steps=2, **changes), tmp_path / name, device="cpu")
     assert (tmp_path / "with" / "discriminator.safetensors").exists()
     assert not (tmp_path / "without" / "discriminator.safetensors").exists()
 

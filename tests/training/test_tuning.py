@@ -170,6 +170,12 @@ def test_what_the_settings_name_is_not_tuned(tmp_path, settings, strengths, uses
     assert (len(asked.strengths), len(asked.uses)) == (strengths, uses)
 
 
+def test_a_use_without_augmentation_is_a_candidate_only_where_none_has_it(tmp_path):
+    where, plain = ground(tmp_path), find_arms(["real", "synthetic first"])
+    assert len(asked_of(where, [*find_arms(ARMS), *plain], BEGIN).uses) == 5
+    assert [name for _, _, name in asked_of(where, plain, BEGIN).uses] == ["", "synthetic first"]
+
+
 def test_the_quick_budget_tunes_nothing(tmp_path):
     where = ground(tmp_path)
     quick = Ground(where.train, where.synthetic, where.test, (2,), EvaluateConfig(), tmp_path)
