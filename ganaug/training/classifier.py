@@ -31,6 +31,7 @@ from ganaug.training.device import upload
 from ganaug.training.mixing import mix
 from ganaug.training.networks.conditioning import check_shape
 from ganaug.training.objective import classification_loss
+from ganaug.training.recorder import Recorder
 
 CLASSIFIER_FILE = "classifier.json"
 FORMAT = 1
@@ -162,29 +163,50 @@ def fit(
     shape = tuple(recipe.images.shape[1:])
     model: Network = Classifier(shape, n_classes, rng=rng) if start is None else start(rng)
     model.to(device, memory_format=model.memory_format)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+    optimiser = _optimiser(model, device)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     offsets = upload(recipe.logit_offsets, device)
-    mixing_rng = np.random.default_rng([seed, 2])
-    for step, (images, class_ids) in enumerate(batches(recipe, BATCH, steps, seed), start=1):
-        labels = upload(class_ids, device)
-        inputs, partner, share = mix(_to_network(images, device), recipe.mixing, mixing_rng)
+    mixing_rng, recorder = np.random.default_rng([seed, 2]), Recorder(device if model.is_recorded else "cpu")
+
+    def learn(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         loss = classification_loss(
-            model(inputs)[0],
-            labels,
-            labels[partner],
-            share,
-            weights=upload(recipe.loss_weights_at(step - 1, steps), device),
+            model(tensors["images"])[0],
+            tensors["labels"],
+            tensors["partners"],
+            tensors.get("shares"),
+            weights=tensors["weights"],
             offsets=offsets,
             smoothing=recipe.label_smoothing,
         )
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        return {}
+
+    for step, (images, class_ids) in enumerate(batches(recipe, BATCH, steps, seed), start=1):
+        labels = upload(class_ids, device)
+        inputs, partner, share = mix(_to_network(images, device), recipe.mixing, mixing_rng)
+        tensors = {
+            "images": inputs,
+            "labels": labels,
+            "partners": labels[partner],
+            "weights": upload(recipe.loss_weights_at(step - 1, steps), device),
+        }
+        if share != 1.0:
+            tensors["shares"] = upload(np.array([share, 1.0 - share], np.float32), device)
+        recorder.play("learn", learn, tensors)
         schedule.step()
         progress(step * BATCH, steps * BATCH)
     model.eval()
     return model
+
+
+def _optimiser(model: Network, device: str) -> torch.optim.Optimizer:
+    if not device.startswith("cuda"):
+        return torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+    # A step that is recorded reads the learning rate from where it lies.
+    rate = torch.tensor(LEARNING_RATE, device=device)
+    return torch.optim.AdamW(model.parameters(), rate, weight_decay=WEIGHT_DECAY, fused=True, capturable=True)
 
 
 def _rate(step: int, steps: int) -> float:

@@ -8,7 +8,8 @@ image of the class (`PairGame`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -63,6 +64,18 @@ class Hand:
         """Part into `count` hands of nearly the same size, fewer where there are fewer images."""
         edges = [round(len(self) * number / count) for number in range(count + 1)]
         return [self.part(slice(a, b)) for a, b in pairwise(edges) if a < b]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it is made of, by name."""
+        own = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return own | {name: value for name, value in vars(self.augmentation).items() if value is not None}
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Hand:
+        """The same made of other tensors, named as `tensors` names them."""
+        changed = vars(self.augmentation).keys() & tensors.keys()
+        augmentation = replace(self.augmentation, **{name: tensors[name] for name in changed})
+        own = {name: tensors[name] for name in tensors.keys() - changed}
+        return replace(self, augmentation=augmentation, **own)
 
     def seen_condition(self) -> Tensor:
         """The condition as the discriminator sees it: an exemplar is augmented like its pair."""

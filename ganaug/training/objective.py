@@ -10,7 +10,7 @@ def classification_loss(
     logits: Tensor,
     labels: Tensor,
     partners: Tensor,
-    share: float,
+    shares: Tensor | None,
     *,
     weights: Tensor,
     offsets: Tensor,
@@ -25,7 +25,7 @@ def classification_loss(
         logits: (N, K), f.
         labels: (N,) class ids, a.
         partners: (N,) class ids of what was mixed in, b.
-        share: Share of the own label, s; 1 for images that are not mixed.
+        shares: (2,) share of the own label, s, and the rest; None for images that are not mixed.
         weights: (K,) weight of each class, w.
         offsets: (K,) added to the logits, o; at test time they are not.
         smoothing: Share of each label that is spread over all classes.
@@ -43,4 +43,4 @@ def classification_loss(
         losses = cross_entropy(adjusted, targets, reduction="none", label_smoothing=smoothing)
         return (losses * weights[targets]).mean()
 
-    return one(labels) if share == 1.0 else share * one(labels) + (1.0 - share) * one(partners)
+    return one(labels) if shares is None else shares[0] * one(labels) + shares[1] * one(partners)

@@ -38,6 +38,7 @@ from ganaug.training.networks.conditioning import (
     hold_exemplars,
 )
 from ganaug.training.networks.presets import Preset
+from ganaug.training.recorder import Recorder
 from ganaug.training.regularizers import SPECTRAL_NORM, apply_spectral_norm
 
 CHECKPOINTS = "checkpoints"
@@ -97,6 +98,7 @@ class Players:
         """Give each player an optimiser."""
         self.average.requires_grad_(False)
         self.anchors = torch.zeros(2, device=self.rng.device)
+        self.recorder = Recorder(self.rng.device)
         self.share = self.least_share = self.preset.augment.share
         self.generator_optimizer = _optimizer(self.generator, self.preset)
         self.discriminator_optimizer = _optimizer(self.discriminator, self.preset)
@@ -109,6 +111,7 @@ class Players:
     def set_rates(self, rate: float, discriminator_rate: float) -> None:
         """Change the factors on the learning rates."""
         self.rate, self.discriminator_rate = rate, discriminator_rate
+        self.recorder.forget()
         for optimizer, value in (
             (self.generator_optimizer, self.learning_rate),
             (self.discriminator_optimizer, self.learning_rate * discriminator_rate),
@@ -287,4 +290,8 @@ def _exemplars(reals: Reals, position: int, rng: np.random.Generator) -> Tensor:
 def _optimizer(module: nn.Module, preset: Preset) -> torch.optim.Optimizer:
     if preset.optimizer == "sgd":
         return torch.optim.SGD(module.parameters(), lr=preset.learning_rate, fused=True)
-    return torch.optim.Adam(module.parameters(), lr=preset.learning_rate, betas=preset.betas, fused=True)
+    # What is recorded as a CUDA graph must be capturable; on a CPU nothing is.
+    is_gpu = next(module.parameters()).is_cuda
+    return torch.optim.Adam(
+        module.parameters(), lr=preset.learning_rate, betas=preset.betas, fused=True, capturable=is_gpu
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -39,7 +40,25 @@ def play_step(players: Players, game: Game, preset: Preset) -> Metrics:
         images and fakes, and now and then the length of the generator's gradient.
     """
     rank, size = rank_and_size()
-    parts = game.deal(preset.batch, players.rng, players.share).parts(size)[rank].parts(players.accumulate)
+    hand = game.deal(preset.batch, players.rng, players.share)
+    if size == 1 and players.accumulate == 1 and preset.precision == "fp32":
+        kind = _is_due(players, preset), _asks_gradient(players)
+        metrics = players.recorder.play(
+            kind, lambda tensors: learn(players, [hand.with_tensors(tensors)], preset), hand.tensors()
+        )
+    else:
+        metrics = learn(players, hand.parts(size)[rank].parts(players.accumulate), preset)
+    players.step += 1
+    players.follow(preset.ema)
+    return metrics
+
+
+def learn(players: Players, parts: Sequence[Hand], preset: Preset) -> Metrics:
+    """Let both players learn from a step that has been dealt, in parts.
+
+    Returns:
+        As `play_step`.
+    """
     metrics: Metrics = {}
     fakes = [_make_fakes(players, hand, preset, keep=len(parts) == 1) for hand in parts]
 
@@ -63,7 +82,7 @@ def play_step(players: Players, game: Game, preset: Preset) -> Metrics:
         (share * loss).backward()  # type: ignore[no-untyped-call]
         _add(metrics, {"generator_loss": loss.detach()}, share)
     average_gradients(players.generator)
-    if players.step % GRADIENT_EVERY == 0:
+    if _asks_gradient(players):
         gradients = [weight.grad for weight in players.generator.parameters() if weight.grad is not None]
         metrics["generator_gradient"] = nn.utils.get_total_norm(gradients)
     players.generator_optimizer.step()
@@ -71,8 +90,6 @@ def play_step(players: Players, game: Game, preset: Preset) -> Metrics:
     if NETWORKS[preset.network].mixes_batch:
         average_buffers(players.generator)
         average_buffers(players.discriminator)
-    players.step += 1
-    players.follow(preset.ema)
     return metrics
 
 
@@ -90,7 +107,7 @@ def discriminator_loss(players: Players, hand: Hand, fake: Tensor, preset: Prese
     """
     loss = LOSSES[preset.loss]
     # A penalty that comes seldom is as many times stronger.
-    is_due = players.step % preset.penalty_every == 0
+    is_due = _is_due(players, preset)
     weights = {
         name: weight * (preset.penalty_every if name in LAZY else 1)
         for name, weight in preset.regularizers.items()
@@ -190,6 +207,16 @@ def opinions(real_logits: Tensor, fake_logits: Tensor, loss: Loss) -> Metrics:
         "real_logit": real_logits.mean(),
         "fake_logit": fake_logits.mean(),
     }
+
+
+def _is_due(players: Players, preset: Preset) -> bool:
+    """Whether this step has the penalties that may come seldom."""
+    return players.step % preset.penalty_every == 0
+
+
+def _asks_gradient(players: Players) -> bool:
+    """Whether the generator's gradient is measured in this step."""
+    return players.step % GRADIENT_EVERY == 0
 
 
 def _make_fakes(players: Players, hand: Hand, preset: Preset, *, keep: bool) -> Tensor:

@@ -48,7 +48,8 @@ from ganaug.training.networks import NETWORKS, NetworkSpec
 from ganaug.training.networks.conditioning import to_float
 from ganaug.training.networks.presets import Preset, resolve
 from ganaug.training.players import Players, make_players
-from ganaug.training.step import play_step
+from ganaug.training.recorder import PLAIN
+from ganaug.training.step import GRADIENT_EVERY, play_step
 
 CELLS = {
     "cgan-8": ("cgan", (8, 8, 1)),
@@ -107,6 +108,7 @@ def compare(name: str, device: str, rounds: int) -> Iterator[str]:
     data, preset = lay(name)
     plays: dict[str, Play] = {"ours": ours(data, preset, device)}
     if device == "cuda":
+        plays["ours, not recorded"] = ours(data, preset, device, records=False)
         plays["ours, bf16"] = ours(data, replace(preset, precision="bf16"), device)
     plays["textbook"] = Textbook(data, replace(preset, penalty_every=1), device).play
     if preset.penalty_every > 1:
@@ -120,7 +122,7 @@ def compare(name: str, device: str, rounds: int) -> Iterator[str]:
     for mine, theirs in product(plays, plays):
         if mine.startswith("ours") and theirs.startswith("textbook"):
             ratios = np.divide(rates[mine], rates[theirs])
-            label = theirs if mine == "ours" else f"{theirs} (ours in bf16)"
+            label = theirs if mine == "ours" else f"{theirs} ({mine})"
             yield (
                 f"{label} | {np.median(rates[mine]):.0f} | {np.median(rates[theirs]):.0f} | "
                 f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
@@ -149,9 +151,10 @@ def make(data: LabelledImages, preset: Preset, device: str) -> tuple[Players, Re
     return make_players(spec, preset, 0, device), reals
 
 
-def ours(data: LabelledImages, preset: Preset, device: str) -> Play:
+def ours(data: LabelledImages, preset: Preset, device: str, *, records: bool = True) -> Play:
     """A step as `train` plays it."""
     players, reals = make(data, preset, device)
+    players.recorder.is_on &= records
     game = make_game(NETWORKS[preset.network].kind, reals, preset)
     return lambda: play_step(players, game, preset)
 
@@ -268,7 +271,8 @@ def profile(name: str, device: str) -> str:
 
 def _steps_of_a_turn(play: Play, device: str) -> int:
     """Warm up, and see how many steps fill a turn."""
-    _time(play, LEAST_STEPS, device)
+    # On a GPU every kind of step is recorded by then.
+    _time(play, LEAST_STEPS if device == "cpu" else GRADIENT_EVERY * (PLAIN + 1), device)
     seconds = _time(play, LEAST_STEPS, device)
     return LEAST_STEPS * max(1, round(TURN_S / seconds))
 

@@ -36,13 +36,13 @@ def settings(recipe: str, **changes: object) -> TrainConfig:
 
 
 def game_of(
-    data: LabelledImages, config: TrainConfig, held_out: LabelledImages | None = None
+    data: LabelledImages, config: TrainConfig, held_out: LabelledImages | None = None, device: str = "cpu"
 ) -> tuple[Players, Game]:
     """Players and their game, as `train_base` makes them."""
     shape = tuple(int(side) for side in data.images.shape[1:])
     assert len(shape) == 3
     _, _, preset = resolve(config, shape, len(data), "cpu")
-    reals = Reals(data, "cpu")
+    reals = Reals(data, device)
     spec = NetworkSpec(
         preset.network,
         shape,
@@ -53,9 +53,9 @@ def game_of(
         unconditional_px=preset.unconditional_px,
     )
     game = make_game(
-        NETWORKS[spec.network].kind, reals, preset, held_out=Reals(held_out, "cpu") if held_out else None
+        NETWORKS[spec.network].kind, reals, preset, held_out=Reals(held_out, device) if held_out else None
     )
-    return make_players(spec, preset, config.seed, "cpu"), game
+    return make_players(spec, preset, config.seed, device), game
 
 
 def judge_of(

@@ -29,6 +29,7 @@ class OwnNetwork(Network):
 
     # Who writes `view` into a module counts on maps that lie in memory in torch's own order.
     memory_format = torch.contiguous_format
+    is_recorded = False
 
     def __init__(self, module: nn.Module, image_shape: Shape, n_classes: int) -> None:
         super().__init__()

@@ -14,12 +14,14 @@ class Network(nn.Module):
         n_classes: Number of classes, K.
         feature_count: Number of features, F.
         memory_format: How its weights lie in memory while it is trained.
+        is_recorded: Whether each pass runs the same kernels and draws nothing, so that a GPU may record it.
     """
 
     image_shape: tuple[int, int, int]
     n_classes: int
     feature_count: int
     memory_format: torch.memory_format = torch.channels_last
+    is_recorded: bool = True
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) float in [-1, 1] to (N, K) logits and (N, F) features."""
