@@ -166,6 +166,7 @@ class TrainConfig(Section):
         "strided",
         "sgan",
         "multi-discriminator",
+        "long-tail",
         "pair",
         "modern",
     ] = "auto"
@@ -173,14 +174,15 @@ class TrainConfig(Section):
     MLPs; `dcgan`: strided and transposed convolutions with batch norm; `strided`: the same
     without norm and with bilinear upsampling; `sgan`: a discriminator that also tells the
     classes and learns from `data.unlabelled`; `multi-discriminator`: several of them against
-    one generator; `pair`: exemplar-conditional (a real image of the class goes in, another
+    one generator; `long-tail`: a class-conditional GAN in which rare classes borrow from common
+    ones: the class comes in late, and at high resolution alone; `pair`: exemplar-conditional (a real image of the class goes in, another
     one comes out), MLP below 16 px and convolutional from there; `modern`: norm-free residual
     networks, best on a GPU; `auto` chooses by image size, number of images and device."""
     scope: Literal["auto", "base", "per-class", "independent"] = "auto"
     """`base`: one GAN for all classes; `per-class`: each wanted class goes on from the base
     with its own training and its own best checkpoint; `independent`: each wanted class is
     trained from nothing on its own images; `auto`: independent where the GAN knows no
-    classes, else per-class."""
+    classes, base for `long-tail`, else per-class."""
     loss: Literal[
         "auto", "minimax", "non-saturating", "least-squares", "hinge", "wasserstein", "relativistic"
     ] = "auto"
@@ -195,12 +197,13 @@ class TrainConfig(Section):
     """How the class reaches the networks: `embedding` beside the input of both; `projection`
     into the discriminator's score; `normalisation` as scale and shift of the generator's maps;
     `classes` as outputs of the discriminator; `none` not at all."""
-    transitional: bool = False
+    transitional: bool | Literal["auto"] = "auto"
     """The class counts for nothing in the first quarter of the steps and for all from half way:
-    against collapse where classes are small."""
-    unconditional_px: NonNegativeInt = 0
+    against collapse where classes are small. `auto`: with `long-tail`."""
+    unconditional_px: NonNegativeInt | Literal["auto"] = "auto"
     """Convolutional recipes: the generator's maps up to this side know no class, and one more
-    discriminator judges images of this side without it: for long tails. 0 turns it off."""
+    discriminator judges images of this side without it: for long tails. 0 turns it off; `auto`:
+    8 with `long-tail`, else 0."""
     sampling: Literal["auto", "natural", "square-root", "balanced"] = "auto"
     """How often classes are drawn: as they come, by the square root of that, or all alike."""
     discriminators: PositiveInt | Literal["auto"] = "auto"
@@ -283,7 +286,9 @@ class TrainConfig(Section):
         """The scope, `auto` resolved."""
         if self.scope != "auto":
             return self.scope
-        return "independent" if self._is_unconditional else "per-class"
+        if self._is_unconditional:
+            return "independent"
+        return "base" if self.recipe == "long-tail" else "per-class"
 
     @property
     def leaves_discriminator(self) -> bool:

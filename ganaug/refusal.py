@@ -109,8 +109,8 @@ def refuse_mislabelled(
 
 
 _WHAT_TO_DO = (
-    "Train longer (train.steps, train.class_steps), give more real images, or train on a GPU; "
-    "evaluate.min_right_label 0 switches this off."
+    "Train longer (train.steps, train.class_steps), where other classes have many images with `--train.recipe "
+    "long-tail`, give more real images, or train on a GPU; evaluate.min_right_label 0 switches this off."
 )
 
 

@@ -33,7 +33,7 @@ from ganaug.generate import Generator
 if TYPE_CHECKING:
     from ganaug.training.in_memory import TrainedGenerator
 
-RECIPES = ("auto", "pair", "cgan", "dcgan", "strided", "sgan", "multi-discriminator", "modern")
+RECIPES = ("auto", "pair", "cgan", "dcgan", "strided", "sgan", "multi-discriminator", "long-tail", "modern")
 """Recipes that learn all classes together."""
 _DIRECT = ("recipe", "steps", "batch", "learning_rate")
 _UNUSED = ("scope", "class_steps", "processes", "keep_discriminator", "seed")

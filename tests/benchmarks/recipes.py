@@ -42,6 +42,7 @@ RECIPES = (
     "strided",
     "sgan",
     "multi-discriminator",
+    "long-tail",
     "pair",
     "modern",
 )

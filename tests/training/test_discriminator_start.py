@@ -30,6 +30,7 @@ KEPT: dict[str, tuple[tuple[int, int, int], dict[str, object]]] = {
     "strided": ((17, 16, 3), {"regularizers": ["spectral-norm"], "unconditional_px": 8}),
     "sgan": ((8, 8, 1), {}),
     "multi-discriminator": ((8, 8, 1), {"discriminators": 2}),
+    "long-tail": ((16, 17, 3), {}),
     "pair": ((8, 8, 1), {}),
     "modern": ((8, 9, 4), {}),
 }

@@ -34,6 +34,7 @@ RECIPES: dict[str, tuple[tuple[int, int, int], dict[str, object]]] = {
     "strided": ((17, 16, 3), {"regularizers": ["lecam", "spectral-norm"], "unconditional_px": 8}),
     "sgan": ((8, 8, 1), {}),
     "multi-discriminator": ((8, 8, 1), {"discriminators": 2}),
+    "long-tail": ((16, 17, 3), {}),
     "pair": ((8, 8, 1), {"precision": "bf16"}),
     "modern": ((8, 9, 4), {}),
     "vanilla": ((8, 8, 1), {"scope": "independent", "optimizer": "sgd"}),

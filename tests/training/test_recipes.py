@@ -148,6 +148,18 @@ def test_a_gan_that_knows_no_classes_serves_no_base(changes: dict[str, str]) -> 
         load(None, {**changes, "train.scope": "per-class"})
 
 
+def test_the_long_tail_s_class_comes_late_and_at_high_resolution_unless_the_settings_say_otherwise() -> None:
+    def tail(**changes: object) -> tuple[bool, int, str]:
+        config = TrainConfig.model_validate({"recipe": "long-tail", **changes})
+        preset = resolve(config, (32, 32, 3), 12_000, "cpu")[2]
+        return preset.is_transitional, preset.unconditional_px, config.chosen_scope
+
+    assert tail() == (True, 8, "base")
+    assert tail(transitional=False, unconditional_px=0, scope="per-class") == (False, 0, "per-class")
+    others = {recipe for recipe, px in PRESETS if PRESETS[recipe, px].is_transitional}
+    assert others == {"long-tail"}
+
+
 def test_names_in_the_settings_are_those_of_the_registries() -> None:
     fields = TrainConfig.model_fields
 

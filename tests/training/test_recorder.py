@@ -16,7 +16,7 @@ from ganaug.training.recorder import PLAIN, SWITCH, Recorder
 from ganaug.training.step import play_step
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-GANS = ("cgan", "pair", "strided", "sgan", "modern", "multi-discriminator", "dcgan")
+GANS = ("cgan", "pair", "strided", "sgan", "modern", "multi-discriminator", "dcgan", "long-tail")
 
 
 def weights(*modules: torch.nn.Module) -> Tensor:
