@@ -174,10 +174,11 @@ class TrainConfig(Section):
     MLPs; `dcgan`: strided and transposed convolutions with batch norm; `strided`: the same
     without norm and with bilinear upsampling; `sgan`: a discriminator that also tells the
     classes and learns from `data.unlabelled`; `multi-discriminator`: several of them against
-    one generator; `long-tail`: a class-conditional GAN in which rare classes borrow from common
-    ones: the class comes in late, and at high resolution alone; `pair`: exemplar-conditional (a real image of the class goes in, another
-    one comes out), MLP below 16 px and convolutional from there; `modern`: norm-free residual
-    networks, best on a GPU; `auto` chooses by image size, number of images and device."""
+    one generator; `long-tail`: `strided` with the class late and at high resolution alone, so
+    that rare classes borrow from common ones; `pair`: exemplar-conditional (a real image of the
+    class goes in, another one comes out), MLP below 16 px and convolutional from there;
+    `modern`: norm-free residual networks, best on a GPU; `auto` chooses by image size, number
+    of images and device."""
     scope: Literal["auto", "base", "per-class", "independent"] = "auto"
     """`base`: one GAN for all classes; `per-class`: each wanted class goes on from the base
     with its own training and its own best checkpoint; `independent`: each wanted class is
