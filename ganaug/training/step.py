@@ -41,7 +41,7 @@ def play_step(players: Players, game: Game, preset: Preset) -> Metrics:
     """
     rank, size = rank_and_size()
     hand = game.deal(preset.batch, players.rng, players.share)
-    if size == 1 and players.accumulate == 1 and preset.precision == "fp32":
+    if players.recorder.is_on and size == 1 and players.accumulate == 1 and preset.precision == "fp32":
         kind = _is_due(players, preset), _asks_gradient(players)
         metrics = players.recorder.play(
             kind, lambda tensors: learn(players, [hand.with_tensors(tensors)], preset), hand.tensors()

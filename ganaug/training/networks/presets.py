@@ -92,8 +92,8 @@ _CONV = replace(
     z_dim=64,
     width=32,
 )
-# On CIFAR-10's long tail the images of the rare classes stay diverse for as long as it was trained, 4,000 steps, and
-# no class needed steps of its own (docs/gains.md).
+# On CIFAR-10's long tail the images of the rare classes stayed diverse for as long as it was trained, 4,000 steps
+# (docs/gains.md).
 _TAIL = replace(_CONV, is_transitional=True, unconditional_px=8, steps=4000)
 _RADFORD = Preset(
     "dcgan",
