@@ -114,6 +114,8 @@ def run(
     if dry_run:
         _show_dry_run(chosen)
         return
+    # Before Prefect, which takes ten seconds to start: what would stop the run is told at once.
+    steps.find_run(chosen)
     quiet_prefect()
     stop_at_once_on_ctrl_c()
     folder = steps.run_dir(chosen)

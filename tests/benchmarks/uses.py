@@ -246,7 +246,7 @@ def scores(ground: Ground, recipe: Recipe, seeds: int) -> np.ndarray:
 
 def cells(found: Sequence[np.ndarray]) -> str:
     """Changes over splits, in points, with their intervals."""
-    each = (interval([100 * one[number] for one in found]) for number in range(len(MEASURES)))
+    each = (interval([100 * one[number] for one in found]) for number in range(len(found[0])))
     return " | ".join(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})" for mean, low, high in each)
 
 
