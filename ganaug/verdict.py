@@ -11,6 +11,8 @@ from ganaug.refusal import LabelRate
 from ganaug.simultaneous import Comparison
 
 Answer = Literal["helps", "no difference", "hurts", "cannot tell"]
+ENOUGH_SEEDS, ENOUGH_SPLITS = 4, 5
+"""Of fewer classifier seeds, or test splits, it is said that they are few."""
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,12 @@ def notes_of(before: str, n_cheap: int, n_synthetic: int, verdict: Verdict) -> t
             f"The best of {n_synthetic} arms with synthetic images is reported; its interval is wide enough "
             "to hold for all of them at once (max-T), so that trying many does not make one seem to help."
         )
-    if is_one and verdict.seeds < 4:
-        notes.append(f"{verdict.seeds} seeds say little about the noise of training; 4 or more say more.")
-    if not is_one and verdict.splits < 5:
-        notes.append(f"{verdict.splits} splits say little about other splits; 5 or more say more.")
+    if is_one and verdict.seeds < ENOUGH_SEEDS:
+        notes.append(
+            f"{verdict.seeds} seeds say little about the noise of training; {ENOUGH_SEEDS} or more say more."
+        )
+    if not is_one and verdict.splits < ENOUGH_SPLITS:
+        notes.append(
+            f"{verdict.splits} splits say little about other splits; {ENOUGH_SPLITS} or more say more."
+        )
     return tuple(notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ganaug.report.arena import Arena, Change
+from ganaug.verdict import ENOUGH_SEEDS, ENOUGH_SPLITS
 
 SEEN_BY_NONE = "on real images that no training has seen"
 
@@ -76,7 +77,16 @@ def plain_verdict(arena: Arena) -> str:
 def _what_would_show(arena: Arena) -> str:
     if arena.smallest_visible is None:
         return ""
-    return f": with these test images only a difference of about {_points(arena.smallest_visible)} would show"
+    few = _few(arena)
+    looked = f"these test images and so few {few}" if few else "these test images"
+    return f": with {looked} only a difference of about {_points(arena.smallest_visible)} would show"
+
+
+def _few(arena: Arena) -> str:
+    """What the intervals are wide by, besides test images; empty where there are enough."""
+    if arena.splits > 1:
+        return "test splits" if arena.splits < ENOUGH_SPLITS else ""
+    return "classifier seeds" if arena.seeds < ENOUGH_SEEDS else ""
 
 
 def _rare(arena: Arena) -> str:
@@ -101,7 +111,8 @@ def _advice(arena: Arena) -> tuple[str, str]:
     if arena.verdict == "helps" and arena.after:
         return "Train with the synthetic images", arena.after
     if arena.verdict == "cannot tell" and arena.after:
-        return "Until more test images tell, train without synthetic images", arena.before
+        more = " or ".join(filter(None, ["test images", _few(arena)]))
+        return f"Until more {more} tell, train without synthetic images", arena.before
     return "Train without synthetic images", arena.before
 
 

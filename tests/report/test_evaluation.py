@@ -181,6 +181,23 @@ def test_each_verdict_is_said_in_plain_words_with_what_to_do(report, verdict, wo
     assert plain.meaning
 
 
+def test_of_few_seeds_or_splits_it_is_said_that_more_would_tell(report):
+    arena = replace(report.arena, verdict="cannot tell", smallest_visible=0.0071)
+    assert arena.seeds == 4
+    assert in_plain_words(arena).advice.startswith("Until more test images tell,")
+    for more, changed in (
+        ("classifier seeds", replace(arena, arms=tuple(map(_of_two_seeds, arena.arms)))),
+        ("test splits", replace(arena, splits=2)),
+    ):
+        plain = in_plain_words(changed)
+        assert plain.advice.startswith(f"Until more test images or {more} tell,")
+        assert f"with these test images and so few {more} only a difference" in plain.sentence
+
+
+def _of_two_seeds(arm):
+    return replace(arm, measures=tuple(replace(one, seeds=one.seeds[:2]) for one in arm.measures))
+
+
 def test_plain_words_doubt_a_change_whose_interval_holds_zero(report):
     sure, change = in_plain_words(report.arena), report.arena.change("rare_recall")
     assert sure.rare == "Of 100 images of a rare class it recognises 94 instead of 92."
