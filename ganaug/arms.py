@@ -296,6 +296,15 @@ def _split(name: str) -> list[str]:
     return [part.strip() for part in name.split("+")]
 
 
+def without_synthetic(arm: Arm) -> str:
+    """Name of the arm that this one is without its synthetic images; its own where it has no parts.
+
+    >>> without_synthetic(make_arm("logit adjustment+synthetic")), without_synthetic(make_arm("synthetic"))
+    ('logit adjustment', 'real')
+    """
+    return "+".join(part for part in _split(arm.name) if not make_arm(part).has_synthetic) or "real"
+
+
 QUICK = (
     "real",
     "oversampling+albumentations",
@@ -332,8 +341,8 @@ STANDARD = (
     "synthetic first",
     "thresholds on synthetic",
 )
-"""The arms of `evaluate.budget: standard` and `paper`: each use of synthetic images with the best cheap way
-and without it."""
+"""The arms of `evaluate.budget: standard` and `paper`: each use of synthetic images by itself, and with what one
+would usually do; where another way proves to be the best, the verdict says how to combine it with them."""
 STARTED = ("oversampling+albumentations+discriminator", "discriminator")
 """Arms that `standard` and `paper` have too where the base GAN's discriminator is kept."""
 ARMS = {name: make_arm(name) for name in (*STANDARD, *STARTED)}

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ganaug.arms import Arm, find_arms
+from ganaug.arms import Arm, find_arms, without_synthetic
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import ClassIds, LabelledImages
 from ganaug.errors import SettingsError
 from ganaug.intervals import Difference, Floats, Measures, compare, units_of
+from ganaug.own_arm import is_path
 from ganaug.scores import matched_recall
 from ganaug.simultaneous import Comparison, compare_all
 from ganaug.verdict import (
@@ -82,7 +83,8 @@ def judge(
         SettingsError: There is no arm without synthetic images.
     """
     labels = test.class_ids
-    synthetic = [arm.name for arm in arms or find_arms(probability) if arm.has_synthetic]
+    with_synthetic = [arm for arm in arms or find_arms(probability) if arm.has_synthetic]
+    synthetic = [arm.name for arm in with_synthetic]
     cheap = [name for name in probability if name not in synthetic]
     if not cheap:
         raise SettingsError(
@@ -127,7 +129,11 @@ def judge(
         # The best of several was chosen on these test images: its interval allows for that.
         own = next(one for one in compared(synthetic) if one.arm == after)
         found["macro_f1"] = replace(found["macro_f1"], low=own.low, high=own.high)
-    notes = (*notes_of(before, len(cheap), n_tried, blank), *_matched_note(test, *pair, wanted))
+    notes = (
+        *notes_of(before, len(cheap), n_tried, blank),
+        *_not_combined_note(before, with_synthetic),
+        *_matched_note(test, *pair, wanted),
+    )
     return _judged(replace(blank, after=after, notes=notes), found, pair, test, wanted)
 
 
@@ -154,6 +160,17 @@ def _judged(
         ),
     )
     return replace(judged, sentence=sentence_of(judged, main))
+
+
+def _not_combined_note(before: str, with_synthetic: Sequence[Arm]) -> tuple[str, ...]:
+    """How to ask for synthetic images together with the best arm without them, where none had both."""
+    if is_path(before) or before in map(without_synthetic, with_synthetic):
+        return ()
+    both = "synthetic" if before == "real" else f"{before}+synthetic"
+    return (
+        f"No arm had synthetic images together with {before!r}, the best without them. The test images of this split "
+        f'have been looked at now; to compare both on others: --split.seed 100 --evaluate.arms "[{before}, {both}]".',
+    )
 
 
 def _mean_macro_f1(

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, recall_score
 
 from ganaug.arms import ARMS, find_arms
@@ -221,6 +222,32 @@ def test_the_opponent_is_the_best_arm_without_synthetic_images(rng):
     found = judge(arms, labelled(labels), [0], EvaluateConfig())
     assert (found.before, found.after) == (BEST, OURS)
     assert any("flatters" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("best", "partner", "told"),
+    [
+        (BEST, OURS, ""),
+        (f"{BEST}+mixup", OURS, f'"[{BEST}+mixup, {BEST}+mixup+synthetic]"'),
+        ("real", OURS, '"[real, synthetic]"'),
+        ("logit adjustment", "logit adjustment+thresholds on synthetic", ""),
+    ],
+)
+def test_where_the_best_arm_has_no_synthetic_images_beside_it_a_command_compares_both(
+    best, partner, told, rng
+):
+    labels = np.repeat(np.arange(CLASSES), 30)
+    arms = {
+        name: predictions(rng, labels, share) for name, share in ((best, 0.8), (CHEAP, 0.5), (partner, 0.6))
+    }
+    notes = [
+        note for note in judge(arms, labelled(labels), [0], EvaluateConfig()).notes if "together with" in note
+    ]
+    assert len(notes) == bool(told)
+    for note in notes:
+        assert f"--evaluate.arms {told}" in note
+        named = yaml.safe_load(note.split("--evaluate.arms ")[1].rstrip(".").strip('"'))
+        assert [arm.has_synthetic for arm in find_arms(named)] == [False, True]
 
 
 def test_without_synthetic_images_there_is_nothing_to_compare(rng):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ganaug.arms import Arm, arm_names, find_arms, make_arm
+from ganaug.arms import Arm, arm_names, find_arms, make_arm, without_synthetic
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, SettingsError
@@ -175,7 +175,7 @@ def _finish(
     known = {arm.name: arm for arm in arms}
     # Another split may have kept synthetic images where this one has none.
     known |= {name: make_arm(name) for one in others for name in one.probability if name not in known}
-    without = {arm.name: _without_synthetic(arm) for arm in known.values() if arm.has_synthetic}
+    without = {arm.name: without_synthetic(arm) for arm in known.values() if arm.has_synthetic}
     pooled = pool([own, *others], test.class_names, without)
     verdict = judge(
         pooled.probability,
@@ -212,8 +212,3 @@ def _finish(
     text = json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False)
     (folder / "verdict.json").write_text(text, encoding="utf-8")
     return arena
-
-
-def _without_synthetic(arm: Arm) -> str:
-    """Name of the arm that this one is without its synthetic images; its own where it has no parts."""
-    return "+".join(part for part in arm.name.split("+") if not make_arm(part).has_synthetic) or "real"
