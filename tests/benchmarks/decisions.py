@@ -52,7 +52,7 @@ class Trained:
     made: LabelledImages
 
     @cached_property
-    def test(self) -> tuple[Floats, Floats]:
+    def on_test(self) -> tuple[Floats, Floats]:
         """(N, K) probabilities and (N, F) features of the test images."""
         return predict(self.model, self.ground.test.images)
 
@@ -81,7 +81,7 @@ class Trained:
 
     def moved(self, offsets: Floats) -> Floats:
         """(N, K) probabilities of the test images then."""
-        return move(self.test[0], offsets)
+        return move(self.on_test[0], offsets)
 
     def macro_f1(self, offsets: Floats) -> float:
         """On the test images."""
@@ -114,7 +114,7 @@ class Trained:
         mean, spread = features.mean(0), features.std(0) + 1e-3
         layer = LogisticRegression(C=WEIGHT, class_weight="balanced", max_iter=1000)
         layer.fit((features - mean) / spread, class_ids)
-        found: Floats = layer.predict_proba((self.test[1] - mean) / spread).astype(np.float32)
+        found: Floats = layer.predict_proba((self.on_test[1] - mean) / spread).astype(np.float32)
         return found
 
 
@@ -134,7 +134,7 @@ REFERENCE = "thresholds on folds"
 """What all others are compared with: the first of `WAYS`."""
 WAYS: dict[str, Callable[[Trained], Floats]] = {
     REFERENCE: lambda one: one.moved(one.one(one.on_folds)),
-    "not moved": lambda one: one.test[0],
+    "not moved": lambda one: one.on_test[0],
     "thresholds on synthetic": lambda one: one.moved(one.one(one.on_synthetic)),
     "the mean of both": lambda one: one.moved((one.one(one.on_folds) + one.one(one.on_synthetic)) / 2),
     "one for each class, on folds": lambda one: one.moved(one.for_each(one.on_folds)),
