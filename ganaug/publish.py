@@ -139,7 +139,8 @@ _WHY = {
 _TAKES = {
     "no difference": f"{_BETTER_IMAGES}; or ask for less with --publish.accept 'no difference'",
     "cannot tell": "To ship, the whole interval of the difference must lie above zero: more test images "
-    "(split.test_share) or classifier seeds (evaluate.seeds) make it narrower, better images move it",
+    "(split.test_share), classifier seeds (evaluate.seeds) or splits (evaluate.splits) make it narrower, better images "
+    "move it",
 }
 
 

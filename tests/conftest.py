@@ -12,18 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from ganaug.card import ModelCard, describe_graph, graph_metadata, now
-from ganaug.cores import cores
 
 # Where tests run side by side, each process's torch would take all cores and wait for the others'.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 CLASS_NAMES = ("cat", "dog", "emu")
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Three processes for two cores: a quarter of the time that tests take they wait for servers and processes."""
-    return round(1.5 * cores())
 
 
 def tiny_graph(
