@@ -30,6 +30,8 @@ Balance = Literal[
 Thresholds = Literal["none", "folds", "synthetic"]
 DEFERRED_FROM = 0.8
 """Share of the steps after which deferred re-weighting weighs: 160 of 200 epochs in its paper."""
+BEST_BASELINE = "best baseline"
+"""The part of a name that stands for the way that validation folds choose: see `best_baseline`."""
 REAL_FROM = 0.5
 """Share of the steps after which an arm that trains on synthetic images first sees real ones alone."""
 
@@ -50,6 +52,8 @@ class Arm:
             GAN's discriminator under a new head.
         thresholds: What chooses how far the trained classifier's decisions are moved towards rare
             classes: nothing, real images held out in turn, or synthetic images.
+        is_on_best_baseline: Whether validation folds choose balance, augmentation and mixing; until they
+            have, they are those of `real`.
         function: A user's own: `package.module:function` that gives the recipe.
     """
 
@@ -62,6 +66,7 @@ class Arm:
     synthetic: SyntheticUse = "none"
     start: Literal["nothing", "discriminator"] = "nothing"
     thresholds: Thresholds = "none"
+    is_on_best_baseline: bool = False
     function: str = ""
 
     @property
@@ -219,6 +224,16 @@ PARTS = {
     ),
     "mixup": Part("pairs of images blended, labels alike (Zhang 2018)", {"mixing": "mixup"}),
     "cutmix": Part("a rectangle of another image pasted in, labels alike (Yun 2019)", {"mixing": "cutmix"}),
+    BEST_BASELINE: Part(
+        "the best way without synthetic images, chosen on validation folds",
+        {
+            "is_on_best_baseline": True,
+            "balance": "none",
+            "is_augmented": False,
+            "strength": "",
+            "mixing": "none",
+        },
+    ),
     "synthetic": Part("synthetic images in a share of the wanted classes' draws", {"synthetic": "share"}),
     "synthetic to balance": Part(
         "synthetic images for all that the wanted classes lack to the largest", {"synthetic": "fill"}
@@ -340,9 +355,14 @@ STANDARD = (
     "synthetic to balance",
     "synthetic first",
     "thresholds on synthetic",
+    "best baseline",
+    "best baseline+synthetic",
+    "best baseline+synthetic to balance",
+    "best baseline+synthetic first",
+    "best baseline+thresholds on synthetic",
 )
-"""The arms of `evaluate.budget: standard` and `paper`: each use of synthetic images by itself, and with what one
-would usually do; where another way proves to be the best, the verdict says how to combine it with them."""
+"""The arms of `evaluate.budget: standard` and `paper`: each use of synthetic images by itself, with what one would
+usually do, and with the best way without them; where that is the usual one, both are trained once."""
 STARTED = ("oversampling+albumentations+discriminator", "discriminator")
 """Arms that `standard` and `paper` have too where the base GAN's discriminator is kept."""
 ARMS = {name: make_arm(name) for name in (*STANDARD, *STARTED)}

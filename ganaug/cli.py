@@ -122,8 +122,13 @@ def run(
     try:
         with Display(console, list(steps.STEPS)) as display, listening(display):
             console.print(Text(f"run folder {folder}", style="dim"))
-            from pipeline.flows import balance
+            from pipeline.server import start_server
 
+            wait_for_server = start_server()
+            from pipeline.flows import balance, import_torch
+
+            import_torch()
+            wait_for_server()
             balance(chosen)
     except NotPublishedError:
         show_result(RunFolder.open(folder))

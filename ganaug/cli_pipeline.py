@@ -88,8 +88,12 @@ def refresh(
     stop_at_once_on_ctrl_c()
     try:
         with Display(console, [*steps.STEPS]) as display, listening(display):
+            from pipeline.server import start_server
+
+            wait_for_server = start_server()
             from pipeline.flows import balance, retrain_class
 
+            wait_for_server()
             if retrain is None:
                 balance(chosen, refresh=True)
             else:

@@ -334,6 +334,9 @@ class ScreenConfig(Section):
     folds: Annotated[int, Field(ge=2)] = 3
     """Classifiers trained beside them, each without its share of the real training images, so that
     what is `auto` below is measured on images that a classifier has not seen."""
+    steps: PositiveInt | Literal["auto"] = "auto"
+    """Training steps of each of these classifiers; `auto`: thirty times through the real training images,
+    at least 400 and at most 1,500."""
     min_confidence: Share | Literal["auto"] = "auto"
     """Probability that each classifier must give the label, after calibration; `auto`: what
     `keep_real` of the real images reach that were held out and are recognised."""
@@ -385,12 +388,13 @@ class EvaluateConfig(Section):
 
     budget: Literal["quick", "standard", "paper"] = "quick"
     """What `auto` means below. `quick`: five arms, 4 seeds, nothing tuned; `standard`: every cheap
-    arm and every use of synthetic images, 5 seeds, augmentation and use of synthetic images tuned
-    on validation folds inside the training split; `paper`: the same on 10 splits of the images, 3
+    arm and every use of synthetic images, 5 seeds, augmentation, the best way without synthetic images and
+    the use of them tuned on validation folds inside the training split; `paper`: the same on 10 splits of the images, 3
     seeds each."""
     arms: tuple[str, ...] | Literal["auto"] = "auto"
     """Ways of building the training set that are compared: parts joined by `+`, as
-    `oversampling+albumentations+mixup`, or a function of your own, `package.module:function`."""
+    `oversampling+albumentations+mixup`, or a function of your own, `package.module:function`. `best
+    baseline` stands for the way without synthetic images that validation folds choose."""
     seeds: Annotated[int, Field(ge=2)] | Literal["auto"] = "auto"
     """Classifier seeds per arm; all arms share them, so that comparisons are paired."""
     splits: PositiveInt | Literal["auto"] = "auto"

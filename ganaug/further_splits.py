@@ -43,7 +43,7 @@ def shares(config: EvaluateConfig) -> dict[str, int]:
     """The steps that a further split needs, and about how much of its time each takes, in any unit.
 
     >>> [round(shares(EvaluateConfig(budget=one))["evaluate"] / 427) for one in ("quick", "standard", "paper")]
-    [1, 13, 8]
+    [1, 15, 9]
     """
     # Tuning trains about as many classifiers as are compared after it.
     fits = len(arm_names(config)) * config.chosen_seeds * (2 if config.is_tuned else 1)

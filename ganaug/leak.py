@@ -281,9 +281,9 @@ def _nearest(
 
 
 def _chance(copied: int, synthetic: int, rate: float) -> float:
-    from scipy.stats import binom
+    from scipy.special import bdtrc
 
-    return float(binom.sf(copied - 1, synthetic, rate))
+    return float(bdtrc(copied - 1, synthetic, rate))
 
 
 def _sentence(found: ClassCopies, test: LabelledImages) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,24 +26,33 @@ class SplitResult:
         probability: (S, N, K) per arm, one row per seed.
         scores: As `evaluate.Arena.scores`.
         per_class: As `evaluate.Arena.per_class`.
+        called: For each arm that was asked for the name that it has here: another one where it is on the
+            best baseline, which each split chooses for itself. Empty where all have the names asked for.
     """
 
     index: pd.DataFrame
     probability: Mapping[str, Floats]
     scores: pd.DataFrame
     per_class: pd.DataFrame
+    called: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path, index: pd.DataFrame) -> SplitResult:
-        """Read a finished `evaluate` folder of a split with these test images."""
+        """Read a finished `evaluate` folder of a split with these test images; arms under the names asked for."""
         with np.load(folder / PREDICTIONS_FILE, allow_pickle=False) as stored:
             fits = stored["probability"].astype(np.float32)
             probability = dict(zip(map(str, stored["arms"]), fits, strict=True))
-        read = [pd.read_parquet(folder / name) for name in (SCORES_FILE, PER_CLASS_FILE)]
-        return cls(index, probability, *read)
+            names = [stored[name] for name in ("asked", "called") if name in stored]
+        scores, per_class = (pd.read_parquet(folder / name) for name in (SCORES_FILE, PER_CLASS_FILE))
+        if not names:  # written before there was a best baseline
+            return cls(index, probability, scores, per_class)
+        called = {str(asked): str(own) for asked, own in zip(*names, strict=True)}
+        fits_of = {asked: probability[own] for asked, own in called.items()}
+        return cls(index, fits_of, _under(called, scores), _under(called, per_class))
 
     def save(self, folder: Path) -> None:
         """Write `predictions.npz`, of which `load` reads what it needs."""
+        called = self.called or {name: name for name in self.probability}
         fits = list(self.probability.values())
         np.savez_compressed(
             folder / PREDICTIONS_FILE,
@@ -51,7 +60,15 @@ class SplitResult:
             labels=self.index["class_id"].to_numpy(np.int64),
             arms=np.array(list(self.probability)),
             seeds=np.arange(len(fits[0])),
+            asked=np.array(list(called)),
+            called=np.array(list(called.values())),
         )
+
+
+def _under(called: Mapping[str, str], table: pd.DataFrame) -> pd.DataFrame:
+    """A table of arms under the names that were asked for, in their order."""
+    of = dict(list(table.groupby("arm")))
+    return pd.concat([of[own].assign(arm=asked) for asked, own in called.items()], ignore_index=True)
 
 
 @dataclass(frozen=True)

@@ -68,15 +68,18 @@ def check_settings(config: Config) -> None:
     """Tell before the hours of training what would fail after them.
 
     Raises:
-        SettingsError: An arm is unknown, starts from a discriminator that will not be kept, or is a
-            function that cannot be imported; or the classifier is not there.
+        SettingsError: An arm is unknown, starts from a discriminator that will not be kept, is on a best
+            baseline that nothing chooses, or is a function that cannot be imported; or the classifier is not
+            there.
     """
     from ganaug import own_arm, own_classifier
     from ganaug.arms import arm_names, check_starts, find_arms
+    from ganaug.best_baseline import check
 
     is_kept = config.train.leaves_discriminator
     arms = find_arms(arm_names(config.evaluate, has_start=is_kept))
     check_starts(arms, is_kept=is_kept)
+    check(config.evaluate, arms)
     for arm in arms:
         if arm.function:
             own_arm.load(arm.function)
@@ -275,6 +278,7 @@ def _train(job: Job) -> dict[str, Any]:
             folds=config.screen.folds,
             device=device,
             progress=job.progress,
+            steps=None if config.screen.steps == "auto" else config.screen.steps,
         )
         return {**summary, "device": device}
     classifiers = run.path("train", "classifiers")
@@ -605,7 +609,7 @@ _ALL = [
         _train,
         ("ganaug.training.gans", "ganaug.training.classifier"),
         _reads_for_train,
-        ("train", "screen.classifiers", "screen.folds", "device"),
+        ("train", "screen.classifiers", "screen.folds", "screen.steps", "device"),
         refresh.how_trained,
     ),
     Step("export", _export, ("ganaug.training.export",), lambda run, part: (f"train/{part}",), ("export",)),

@@ -255,6 +255,11 @@ def _write_metrics(run_dir: Path, config: Config) -> None:
         write_metrics(RunFolder.open(run_dir), config.pipeline.metrics_file)
 
 
+def import_torch() -> None:
+    """Load what the first task would wait for, while something else is waited for."""
+    import ganaug.training.device  # noqa: F401
+
+
 def _uses_gpu(config: Config) -> bool:
     """Whether tasks of this run will hold a GPU."""
     from ganaug.training.device import resolve_device

@@ -32,6 +32,7 @@ SMALL = {
     "evaluate.workers": "1",
     "screen.classifiers": "1",
     "screen.folds": "2",
+    "screen.steps": "150",
     "split.near-duplicates": "false",
 }
 WORDS = [word for key, value in SMALL.items() for word in (f"--{key}", value)]
@@ -79,6 +80,8 @@ def test_every_step_leaves_its_folder(finished):
     where, _ = finished
     for step in STEPS:
         assert list((where / "runs" / "digits" / step).glob("**/step.json")), step
+    trained = RunFolder.open(where / "runs" / "digits").record("train", "classifiers")
+    assert (trained.summary["classifiers"], trained.summary["folds"], trained.summary["steps"]) == (1, 2, 150)
 
 
 def test_the_screen_shows_the_table_the_verdict_and_the_report(finished):

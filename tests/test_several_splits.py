@@ -182,6 +182,7 @@ def settings(tmp_path_factory):
         "train.class_steps": 10,
         "screen.classifiers": 1,
         "screen.folds": 2,
+        "screen.steps": 150,
         "screen.min_confidence": 0.1,
         "screen.min_realism": 0,
         "evaluate.steps": 60,

@@ -50,17 +50,20 @@ class Amounts:
         seeds: Classifier seeds per fold.
         candidates: The uses of synthetic images tried, none among them; empty where that was not asked.
         strengths: The strengths of albumentations tried; empty where that was not asked.
+        baselines: The ways without synthetic images tried, of which one is the best baseline; empty where
+            that was not asked.
     """
 
     folds: int
     seeds: int
     candidates: tuple[Candidate, ...]
     strengths: tuple[Candidate, ...]
+    baselines: tuple[Candidate, ...] = ()
 
     @property
     def has_stopped(self) -> bool:
         """Whether some were stopped before their last seed."""
-        return any(one.is_stopped for one in (*self.candidates, *self.strengths))
+        return any(one.is_stopped for one in (*self.candidates, *self.strengths, *self.baselines))
 
     @property
     def chosen(self) -> Candidate | None:
@@ -91,29 +94,27 @@ def read_amounts(folder: Path) -> Amounts | None:
     if not tree or not (folder / SCORES_FILE).is_file():
         return None
     table = pd.read_parquet(folder / SCORES_FILE)
-    strength = str(tree.get("strength", ""))
     uses = _candidates(table[table["what"] == "synthetic"], tree)
-    of_strength = _by_candidate(table[table["what"] == "strength"])
-    most = max(map(len, of_strength.values()), default=0)
-    strengths = [
-        Candidate(
-            name,
-            None,
-            float(rows["macro_f1"].mean()),
-            None,
-            (),
-            name.endswith(f"+{strength} albumentations"),
-            len(rows) < most,
-        )
-        for name, rows in of_strength.items()
-    ]
-    if not uses and not strengths:
+    strengths = _ways(table, "strength", f"oversampling+{tree.get('strength', '')} albumentations")
+    baselines = _ways(table, "baseline", str(tree.get("baseline", "")))
+    if not (uses or strengths or baselines):
         return None
     return Amounts(
         int(tree.get("folds", table["fold"].nunique())),
         int(tree.get("seeds", table["seed"].nunique())),
         tuple(uses),
-        tuple(strengths),
+        strengths,
+        baselines,
+    )
+
+
+def _ways(table: pd.DataFrame, what: str, chosen: str) -> tuple[Candidate, ...]:
+    """Candidates without synthetic images: of strengths, or of baselines."""
+    by_name = _by_candidate(table[table["what"] == what])
+    most = max(map(len, by_name.values()), default=0)
+    return tuple(
+        Candidate(name, None, float(rows["macro_f1"].mean()), None, (), name == chosen, len(rows) < most)
+        for name, rows in by_name.items()
     )
 
 

@@ -241,7 +241,7 @@ def interval(values: npt.NDArray[np.float64], confidence: float) -> Estimate:
     >>> found.value, round(found.low, 3), round(found.high, 3)
     (2.0, -0.484, 4.484)
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     values = values[np.isfinite(values)]
     if len(values) == 0:
@@ -249,7 +249,7 @@ def interval(values: npt.NDArray[np.float64], confidence: float) -> Estimate:
     mean = float(values.mean())
     if len(values) < 2:
         return Estimate(mean)
-    reach = float(t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    reach = float(stdtrit(len(values) - 1, (1 + confidence) / 2) * values.std(ddof=1) / np.sqrt(len(values)))
     return Estimate(mean, mean - reach, mean + reach)
 
 

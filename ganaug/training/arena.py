@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ganaug.arms import Arm, arm_names, find_arms, make_arm, without_synthetic
+from ganaug.best_baseline import check, on_baseline
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, SettingsError
@@ -92,11 +93,17 @@ def run_arena(
     first, second = in_parts(progress, [asked.fits * unit, len(arms) * config.chosen_seeds * unit])
     if asked.fits:
         tuned = tune(ground, asked, tuned, first)
-    entries = [Entry(arm, tuned.share, tuned.strength) for arm in arms]
+    known = {arm.name: on_baseline(arm, tuned.baseline) for arm in arms}
+    # Each split chooses its own baseline, so that splits share only the names that were asked for.
+    named = [replace(arm, name=asked) if others else arm for asked, arm in known.items()]
+    entries = [Entry(arm, tuned.share, tuned.strength) for arm in {arm.name: arm for arm in named}.values()]
     [by_arm] = measure([ground], entries, config.chosen_seeds, second)
-    arena = _finish(by_arm, arms, ground, tuned, others, (checked or Checked()).with_notes(notes))
+    called = {asked: arm.name for asked, arm in zip(known, named, strict=True)}
+    arena = _finish(by_arm, entries, called, ground, tuned, others, (checked or Checked()).with_notes(notes))
     winner = winner_of(arena.verdict)
-    _write_winner(next(one for one in entries if one.arm.name == winner), by_arm[winner], arena, ground)
+    entry = next(one for one in entries if one.arm.name == winner)
+    entry = replace(entry, arm=known.get(winner, entry.arm))
+    _write_winner(entry, by_arm[winner], arena, ground)
     return arena
 
 
@@ -149,6 +156,7 @@ def _usable_arms(ground: Ground) -> list[Arm]:
         raise SettingsError(
             ["evaluate.arms: none is without synthetic images; add 'oversampling+albumentations'"]
         )
+    check(ground.config, arms)
     own = {
         arm.name: arm.recipe(ground.train, ground.synthetic, ground.wanted).has_synthetic(len(ground.train))
         for arm in arms
@@ -160,7 +168,8 @@ def _usable_arms(ground: Ground) -> list[Arm]:
 
 def _finish(
     by_arm: Mapping[str, list[Outcome]],
-    arms: Sequence[Arm],
+    entries: Sequence[Entry],
+    called: Mapping[str, str],
     ground: Ground,
     tuned: Tuned,
     others: Sequence[SplitResult],
@@ -171,8 +180,8 @@ def _finish(
     stacked = {arm: np.stack([one.probability for one in outcomes]) for arm, outcomes in by_arm.items()}
     has_synthetic = len(ground.synthetic) > 0
     nothing = "no arm with synthetic images was asked for" if has_synthetic else checked.nothing
-    own = SplitResult(test.index, stacked, pd.DataFrame(), pd.DataFrame())
-    known = {arm.name: arm for arm in arms}
+    own = SplitResult(test.index, stacked, pd.DataFrame(), pd.DataFrame(), called)
+    known = {entry.arm.name: entry.arm for entry in entries}
     # Another split may have kept synthetic images where this one has none.
     known |= {name: make_arm(name) for one in others for name in one.probability if name not in known}
     without = {arm.name: without_synthetic(arm) for arm in known.values() if arm.has_synthetic}

@@ -1,4 +1,4 @@
-"""Tuning inside the training split: strength of albumentations, and how synthetic images are used.
+"""Tuning inside the training split: augmentation, the best way without synthetic images, the use of them with it.
 
 Each candidate is trained on the real images of two folds and scored on the third, in turn; the
 locked test split takes no part. Using no synthetic images at all is one of the candidates. The worse
@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from ganaug.arms import Arm, make_arm
+from ganaug.best_baseline import USUAL, candidates, on_baseline
 from ganaug.progress import Progress, in_parts
 from ganaug.scores import score
 from ganaug.training.contest import Entry, Ground
@@ -47,6 +48,7 @@ class Tuned:
         share: Of synthetic draws, for the arms that mix.
         arm: Name of the arm with synthetic images that did best; empty where none of them beat
             using no synthetic images; None where it was not asked.
+        baseline: Name of the way that stands in the place of `best baseline`; empty where it was not asked.
         scores: Mean macro-F1 over folds and seeds of each candidate, by what was chosen among; of those that
             were stopped, over the folds of the first seed.
     """
@@ -54,12 +56,15 @@ class Tuned:
     strength: str
     share: float
     arm: str | None = None
+    baseline: str = ""
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def note(self) -> str:
         """What was chosen, in a sentence."""
         parts = [f"albumentations {self.strength!r}"] if "strength" in self.scores else []
+        if self.baseline:
+            parts.append(f"{self.baseline!r} as the best baseline")
         if self.arm is not None:
             mixes = self.arm and make_arm(self.arm).synthetic == "share"
             share = f" at a share of {self.share:g}" if mixes else ""
@@ -67,7 +72,7 @@ class Tuned:
         return (
             f"Chosen on {FOLDS} validation folds inside the training split, {SEEDS} seeds each, the worse half stopped "
             "after the first: "
-            f"{', and '.join(parts)}."
+            f"{', '.join(parts[:-1])}{', and ' if parts[:-1] else ''}{parts[-1]}."
         )
 
 
@@ -77,16 +82,18 @@ class Asked:
 
     Attributes:
         strengths: Arms that differ by the strength of albumentations alone.
+        baselines: Arms without synthetic images, of which one takes the place of `best baseline`.
         uses: Arms under names of their own, each with its share and the name of the arm meant.
     """
 
     strengths: Sequence[Arm]
+    baselines: Sequence[Arm]
     uses: Sequence[tuple[Arm, float, str]]
 
     @property
     def fits(self) -> int:
         """Classifiers that it takes at most."""
-        return FOLDS * SEEDS * (len(self.strengths) + len(self.uses))
+        return FOLDS * SEEDS * (len(self.strengths) + len(self.baselines) + len(self.uses))
 
 
 def asked_of(ground: Ground, arms: Sequence[Arm], begin: Tuned) -> Asked:
@@ -99,14 +106,17 @@ def asked_of(ground: Ground, arms: Sequence[Arm], begin: Tuned) -> Asked:
     """
     config = ground.config
     if not config.is_tuned:
-        return Asked([], [])
+        return Asked([], [], [])
     is_open = config.augment == "auto" and any(arm.is_augmented and not arm.strength for arm in arms)
-    # Training on synthetic images alone measures them; nobody who has real ones would do it. A use without
-    # augmentation, beside one with it, shows what it is worth by itself.
+    # Training on synthetic images alone measures them; nobody who has real ones would do it. A use with less
+    # than the best baseline, or without augmentation, beside one with it, shows what it is worth by itself.
     used = [arm for arm in arms if arm.has_synthetic and arm.synthetic not in {"own", "only"}]
-    used = [arm for arm in used if arm.is_augmented] or used
+    used = (
+        [arm for arm in used if arm.is_on_best_baseline] or [arm for arm in used if arm.is_augmented] or used
+    )
     return Asked(
         [make_arm(f"oversampling+{strength} albumentations") for strength in STRENGTHS] if is_open else [],
+        candidates(arms),
         _uses(used, config.synthetic_share == "auto", begin.share) if len(ground.synthetic) else [],
     )
 
@@ -128,23 +138,45 @@ def tune(ground: Ground, asked: Asked, begin: Tuned, progress: Progress) -> Tune
     rows: list[dict[str, Any]] = []
     scores: dict[str, dict[str, float]] = {}
     grounds = [held for held, _ in held_out_in_turn(ground, FOLDS, "tuning")]
-    unit = 64 * ground.steps * FOLDS * SEEDS
-    first, second = in_parts(progress, [unit * len(asked.strengths), unit * len(asked.uses)])
+    sizes = [len(asked.strengths), len(asked.baselines), len(asked.uses)]
+    parts = in_parts(progress, [64 * ground.steps * FOLDS * SEEDS * size for size in sizes])
     moves = any(arm.thresholds == "synthetic" for arm, _, _ in asked.uses)
+
+    def best_of(what: str, uses: Sequence[tuple[Arm, float]], part: Progress, usual: str = "") -> str:
+        entries = [Entry(arm, share, tuned.strength) for arm, share in uses]
+        rows.extend(_score(grounds, entries, part, what, usual, keep_for_thresholds=moves))
+        scores[what], best = _best(rows, what)
+        return best
+
     if asked.strengths:
-        entries = [Entry(arm, tuned.share, tuned.strength) for arm in asked.strengths]
-        rows += _score(grounds, entries, first, "strength", keep_for_thresholds=moves)
-        scores["strength"], best = _best(rows, "strength")
+        best = best_of("strength", [(arm, tuned.share) for arm in asked.strengths], parts[0])
         tuned = replace(tuned, strength=next(arm.strength for arm in asked.strengths if arm.name == best))
+    if asked.baselines:
+        best = best_of("baseline", [(arm, tuned.share) for arm in asked.baselines], parts[1], USUAL)
+        usual = _is_within_chance(rows, best, USUAL)
+        tuned = replace(tuned, baseline=USUAL if usual else best)
     if asked.uses:
-        entries = [Entry(arm, share, tuned.strength) for arm, share, _ in asked.uses]
-        rows += _score(grounds, entries, second, "synthetic", keep_for_thresholds=moves)
-        scores["synthetic"], best = _best(rows, "synthetic")
-        _, share, name = next(one for one in asked.uses if one[0].name == best)
-        tuned = replace(tuned, share=share, arm=name)
+        known = [(on_baseline(arm, tuned.baseline), share, name) for arm, share, name in asked.uses]
+        best = best_of("synthetic", [(arm, share) for arm, share, _ in known], parts[2], NOTHING)
+        _, share, name = next(one for one in known if one[0].name == best)
+        tuned = replace(tuned, share=share, arm=name and on_baseline(make_arm(name), tuned.baseline).name)
     tuned = replace(tuned, scores=scores)
     _write(ground.folder, tuned, rows)
     return tuned
+
+
+def _is_within_chance(rows: Sequence[Mapping[str, Any]], best: str, usual: str) -> bool:
+    """Whether the best is no better than the usual way by two standard errors of their paired differences."""
+    of = {
+        name: np.array(
+            [row["macro_f1"] for row in rows if (row["what"], row["candidate"]) == ("baseline", name)]
+        )
+        for name in (best, usual)
+    }
+    if not len(of[usual]):
+        return False
+    gaps = of[best] - of[usual]
+    return bool(gaps.mean() <= 2 * gaps.std(ddof=1) / math.sqrt(len(gaps)))
 
 
 def _uses(arms: Sequence[Arm], asks_share: bool, share: float) -> list[tuple[Arm, float, str]]:
@@ -165,10 +197,14 @@ def _score(
     entries: Sequence[Entry],
     progress: Progress,
     what: str,
+    stays: str,
     *,
     keep_for_thresholds: bool,
 ) -> list[dict[str, Any]]:
-    """Macro-F1 of each candidate on each fold with each seed, a row each; after each seed half of them stop."""
+    """Macro-F1 of each candidate on each fold with each seed, a row each.
+
+    After each seed half of them stop; not the one named `stays`, which the others are told beside.
+    """
     rows: list[dict[str, Any]] = []
     size = 64 * grounds[0].steps * FOLDS * len(entries)
     for seed, part in enumerate(in_parts(progress, [size] * SEEDS)):
@@ -179,8 +215,7 @@ def _score(
                 rows.append({"what": what, "candidate": name, "fold": fold, "seed": seed, "macro_f1": value})
         means, _ = _best(rows, what)
         ranked = sorted(entries, key=lambda entry: -means[entry.arm.name])
-        # Without synthetic images costs nothing more, and all others are told beside it.
-        going_on = {*(one.arm.name for one in ranked[: math.ceil(len(ranked) / 2)]), NOTHING}
+        going_on = {*(one.arm.name for one in ranked[: math.ceil(len(ranked) / 2)]), stays}
         entries = [entry for entry in entries if entry.arm.name in going_on]
     return rows
 
@@ -199,6 +234,7 @@ def _best(rows: Sequence[Mapping[str, Any]], what: str) -> tuple[dict[str, float
 def _write(folder: Path, tuned: Tuned, rows: Sequence[Mapping[str, Any]]) -> None:
     tree = {
         "strength": tuned.strength,
+        "baseline": tuned.baseline,
         "synthetic_share": tuned.share,
         "synthetic_arm": tuned.arm,
         "macro_f1": tuned.scores,

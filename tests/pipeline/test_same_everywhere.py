@@ -20,6 +20,7 @@ SETTINGS = {
     "train.processes": "2",
     "screen.classifiers": "1",
     "screen.folds": "2",
+    "screen.steps": "100",
     "evaluate.seeds": "2",
     "evaluate.steps": "20",
     "evaluate.workers": "1",

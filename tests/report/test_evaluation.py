@@ -50,6 +50,28 @@ def test_the_plot_of_amounts_says_its_numbers(copied, finished, tmp_path):
     assert "Chosen: oversampling + albumentations + synthetic at a share of 25%" in page.text
     assert "oversampling + medium albumentations 9" in page.text
     assert "worse half stopped" not in page.text
+    assert "Ways without synthetic images" not in page.text
+
+
+def test_the_ways_without_synthetic_images_that_were_tried_are_told(copied, finished, tmp_path):
+    write_tuning(copied / "evaluate", AFTER)
+    file = copied / "evaluate" / "tuning.parquet"
+    ways = [("real", 0, 0.8), ("logit adjustment", 0, 0.9), ("logit adjustment", 1, 0.94)]
+    more = [("baseline", name, fold, seed, level) for name, seed, level in ways for fold in range(3)]
+    table = pd.read_parquet(file)
+    pd.concat([table, pd.DataFrame(more, columns=table.columns)]).to_parquet(file)
+    rewrite(copied / "evaluate" / "tuning.json", baseline="logit adjustment")
+    found = {
+        one.arm: (one.score, one.is_chosen, one.is_stopped)
+        for one in read_amounts(copied / "evaluate").baselines
+    }
+    assert found == {
+        "real": (pytest.approx(0.8), False, True),
+        "logit adjustment": (pytest.approx(0.92), True, False),
+    }
+    text = page_after(copied, finished.config, tmp_path).text
+    assert "Ways without synthetic images: real 80.0% (stopped), logit adjustment 92.0% (chosen)" in text
+    assert "unless another is better by more than two standard errors" in text
 
 
 def test_candidates_that_were_stopped_are_told_and_compared_on_what_they_had(copied, finished, tmp_path):

@@ -24,6 +24,7 @@ SMALL = {
     "evaluate.workers": "1",
     "screen.classifiers": "1",
     "screen.folds": "2",
+    "screen.steps": "100",
     "split.test-share": "0.4",
 }
 

@@ -17,14 +17,17 @@ import pandas as pd
 import pytest
 
 from ganaug.arms import make_arm
+from ganaug.best_baseline import on_baseline
 from ganaug.config import EvaluateConfig
 from ganaug.dataset import LabelledImages
 from ganaug.errors import DatasetError, SettingsError, TrainingError
+from ganaug.pooled import SplitResult
 from ganaug.thresholds import move
 from ganaug.training import contest
 from ganaug.training.arena import run_arena
 from ganaug.training.contest import Entry, Ground
 from ganaug.training.outcomes import FOLDS, measure
+from ganaug.training.tuning import Tuned
 
 CHEAP, OURS = "oversampling+albumentations", "oversampling+albumentations+synthetic"
 QUICK = EvaluateConfig(arms=("real", CHEAP, OURS), seeds=2, steps=6, workers=2)
@@ -112,6 +115,51 @@ def test_arms_with_moved_thresholds_share_the_classifiers_of_the_arm_without(tmp
     before = modified(tmp_path)
     arena(tmp_path, config)
     assert modified(tmp_path) == before
+
+
+ON_BEST = ("real", "oversampling", CHEAP, OURS, "best baseline", "best baseline+synthetic")
+
+
+def on_baseline_of(name, folder, monkeypatch, **settings):
+    """The arena after a tuning that has chosen this baseline."""
+    use = on_baseline(make_arm("best baseline+synthetic"), name).name
+    tuned = Tuned("strong", 0.25, use, name, {"baseline": {}})
+    monkeypatch.setattr("ganaug.training.arena.tune", lambda *asked: tuned)
+    config = QUICK.model_copy(update={"arms": ON_BEST, "budget": "standard"})
+    return arena(folder, config, **settings)
+
+
+def test_one_split_names_its_best_baseline_and_trains_nothing_twice(tmp_path, monkeypatch):
+    found = on_baseline_of("oversampling", tmp_path / "other", monkeypatch)
+    names = ["real", "oversampling", CHEAP, OURS, "oversampling+synthetic"]
+    assert list(dict.fromkeys(found.scores["arm"])) == names
+    assert found.verdict.after == "oversampling+synthetic"
+    assert len(modified(tmp_path / "other")) == 5 * 2
+    usual = on_baseline_of(CHEAP, tmp_path / "usual", monkeypatch)
+    assert list(dict.fromkeys(usual.scores["arm"])) == names[:-1]
+    assert usual.verdict.after == OURS
+    recipe = json.loads((tmp_path / "usual" / "recipe" / "recipe.json").read_text())
+    assert "best baseline" not in recipe["arm"]
+
+
+def test_splits_that_choose_different_baselines_are_compared_by_what_was_asked_for(tmp_path, monkeypatch):
+    on_baseline_of("real", tmp_path / "1", monkeypatch)
+    index = blobs([8, 8, 8], 2).index.assign(path=[f"{row}.png" for row in range(24)])
+    other = SplitResult.load(tmp_path / "1", index)
+    assert list(other.probability) == list(ON_BEST)
+    assert np.array_equal(other.probability["best baseline"], other.probability["real"])
+    # `synthetic` is `real` with synthetic images.
+    assert not np.array_equal(other.probability["best baseline+synthetic"], other.probability["real"])
+    assert set(other.scores["arm"]) == set(other.per_class["arm"]) == set(ON_BEST)
+
+    found = on_baseline_of("oversampling", tmp_path / "0", monkeypatch, others=[other])
+    assert found.scores.groupby("split")["arm"].unique().map(list).tolist() == [list(ON_BEST)] * 2
+    assert {found.verdict.before, found.verdict.after} <= set(ON_BEST)
+    assert len(modified(tmp_path / "0")) == 5 * 2
+    with np.load(tmp_path / "0" / "predictions.npz") as stored:
+        assert found.verdict.after in stored["arms"].tolist()
+    recipe = json.loads((tmp_path / "0" / "recipe" / "recipe.json").read_text())
+    assert "best baseline" not in recipe["arm"]
 
 
 def test_thresholds_are_chosen_on_the_calibration_images_and_these_are_not_trained_on(tmp_path):

@@ -69,9 +69,9 @@ def planted(monkeypatch):
     return gains, seen
 
 
-def chosen(where, **settings):
+def chosen(where, names=ARMS):
     told = []
-    arms = find_arms(ARMS)
+    arms = find_arms(names)
     found = tune(where, asked_of(where, arms, BEGIN), BEGIN, lambda done, total: told.append((done, total)))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1][0] == told[-1][1]
@@ -117,6 +117,44 @@ def test_the_worse_half_is_stopped_after_the_first_seed_and_cannot_win(planted, 
 def test_nobody_is_asked_to_train_on_synthetic_images_alone(tmp_path):
     arms = find_arms((BEST, f"{BEST}+synthetic only"))
     assert asked_of(ground(tmp_path), arms, BEGIN).uses == []
+
+
+ON_BEST = ("real", BEST, "logit adjustment", OURS, "best baseline", "best baseline+synthetic first")
+
+
+def test_uses_of_synthetic_images_are_tried_on_the_baseline_that_the_folds_choose(planted, tmp_path):
+    gains, seen = planted
+    gains |= {"logit adjustment": 0.2, "logit adjustment+synthetic first": 0.3, NOTHING: 0.2}
+    found = chosen(ground(tmp_path, augment="strong"), names=ON_BEST)
+    assert (found.baseline, found.arm) == ("logit adjustment", "logit adjustment+synthetic first")
+    assert "'logit adjustment' as the best baseline, and 'logit adjustment+synthetic first'." in found.note
+    assert [name for name, _, _ in seen["entries"][0]] == ["real", BEST, "logit adjustment"]
+    assert [name for name, _, _ in seen["entries"][-1]] == [NOTHING, "logit adjustment+synthetic first"]
+    tree = json.loads((tmp_path / "tuning.json").read_text())
+    assert (tree["baseline"], tree["synthetic_arm"]) == (found.baseline, found.arm)
+
+
+@pytest.mark.parametrize(
+    ("names", "gain", "baseline"),
+    [
+        (ON_BEST, (0.2, 0.2), "logit adjustment"),
+        (
+            ON_BEST,
+            (0.3, -0.1),
+            BEST,
+        ),  # the seeds disagree, so that two standard errors are more than the gain
+        (ON_BEST, (-0.2, -0.2), BEST),
+        (("real", "logit adjustment", "best baseline+synthetic"), (0.3, -0.1), "logit adjustment"),
+    ],
+)
+def test_the_usual_way_is_the_baseline_unless_another_is_better_beyond_chance(
+    planted, tmp_path, names, gain, baseline
+):
+    gains, seen = planted
+    gains |= {"logit adjustment": gain}
+    assert chosen(ground(tmp_path, augment="strong"), names=names).baseline == baseline
+    # It is trained with every seed, so that the others can be told beside it.
+    assert BEST not in names or BEST in [name for name, _, _ in seen["entries"][1]]
 
 
 def test_no_synthetic_images_at_all_compete_and_win_ties(planted, tmp_path):

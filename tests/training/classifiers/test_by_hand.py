@@ -56,7 +56,9 @@ SMALL = {
     "train.class-steps": 5,
     "screen.classifiers": 1,
     "screen.folds": 2,
+    "screen.steps": 150,
     "evaluate.seeds": 2,
+    "evaluate.steps": 60,
     "evaluate.workers": 2,
 }
 
