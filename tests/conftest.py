@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,11 @@ from ganaug.card import ModelCard, describe_graph, graph_metadata, now
 # Where tests run side by side, each process's torch would take all cores and wait for the others'.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# As `ganaug.training.fits` does: a test of data loaders may start the one fork server that a process has,
+# and without this each classifier that a later test trains would import torch for itself, for six seconds.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+multiprocessing.set_forkserver_preload(["ganaug.training.fits", "albumentations", "torch._dynamo"])
 
 CLASS_NAMES = ("cat", "dog", "emu")
 
