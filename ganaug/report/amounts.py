@@ -29,7 +29,7 @@ class Candidate:
             nothing to compare with.
         gains: The difference of each fold and seed.
         is_chosen: Whether the tuning chose it.
-        is_stopped: Whether it was in the worse half after an earlier seed, and was not trained with the others.
+        is_stopped: Whether it was among the worse before the last, and was not trained with the others to the end.
     """
 
     arm: str

@@ -2,8 +2,8 @@
 
 Each candidate is trained on the real images of two folds and scored on the third, in turn; the
 locked test split takes no part. Using no synthetic images at all is one of the candidates. The worse
-half of them is stopped after the first seed (successive halving: Jamieson & Talwalkar 2016,
-arXiv:1502.07943).
+half of them is stopped after the first seed; where they are many, two thirds after the first fold, and
+again after the others (successive halving: Jamieson & Talwalkar 2016, arXiv:1502.07943).
 
 The generators have seen all training images, those of the validation fold too. Synthetic images that
 are most like one of those are left out of its training; what the generators learned from them stays
@@ -32,6 +32,12 @@ from ganaug.training.held_out import held_out_in_turn
 from ganaug.training.outcomes import measure
 
 FOLDS, SEEDS = 3, 2
+ROUNDS = (((0, 1, 2), 0), ((0, 1, 2), 1))
+"""Folds and seed of each round; the worse half of the candidates goes after it."""
+MANY_ROUNDS = (((0,), 0), ((1, 2), 0), ((0, 1, 2), 1))
+"""The same where candidates are many: two thirds go after each."""
+MANY = 9
+"""From so many on."""
 SHARES = (0.1, 0.25, 0.5)
 """Shares of synthetic draws that compete."""
 STRENGTHS = ("light", "medium", "strong")
@@ -50,7 +56,7 @@ class Tuned:
             using no synthetic images; None where it was not asked.
         baseline: Name of the way that stands in the place of `best baseline`; empty where it was not asked.
         scores: Mean macro-F1 over folds and seeds of each candidate, by what was chosen among; of those that
-            were stopped, over the folds of the first seed.
+            were stopped, over what they had been trained on.
     """
 
     strength: str
@@ -70,8 +76,7 @@ class Tuned:
             share = f" at a share of {self.share:g}" if mixes else ""
             parts.append(f"{self.arm!r}{share}" if self.arm else NOTHING)
         return (
-            f"Chosen on {FOLDS} validation folds inside the training split, {SEEDS} seeds each, the worse half stopped "
-            "after the first: "
+            f"Chosen on {FOLDS} validation folds inside the training split, {SEEDS} seeds each, the worse stopped before: "
             f"{', '.join(parts[:-1])}{', and ' if parts[:-1] else ''}{parts[-1]}."
         )
 
@@ -203,19 +208,21 @@ def _score(
 ) -> list[dict[str, Any]]:
     """Macro-F1 of each candidate on each fold with each seed, a row each.
 
-    After each seed half of them stop; not the one named `stays`, which the others are told beside.
+    After each round the worse of them stop; not the one named `stays`, which the others are told beside.
     """
     rows: list[dict[str, Any]] = []
-    size = 64 * grounds[0].steps * FOLDS * len(entries)
-    for seed, part in enumerate(in_parts(progress, [size] * SEEDS)):
-        found = measure(grounds, entries, seed + 1, part, keep_for_thresholds=keep_for_thresholds)
-        for fold, (ground, outcomes) in enumerate(zip(grounds, found, strict=True)):
+    rounds, divisor = (MANY_ROUNDS, 3) if len(entries) >= MANY else (ROUNDS, 2)
+    sizes = [len(entries) * len(folds) for folds, _ in rounds]
+    for (folds, seed), part in zip(rounds, in_parts(progress, sizes), strict=True):
+        own = [grounds[fold] for fold in folds]
+        found = measure(own, entries, seed + 1, part, keep_for_thresholds=keep_for_thresholds)
+        for fold, ground, outcomes in zip(folds, own, found, strict=True):
             for name, of_seed in outcomes.items():
                 value = score(ground.test.class_ids, of_seed[seed].probability, ground.wanted)["macro_f1"]
                 rows.append({"what": what, "candidate": name, "fold": fold, "seed": seed, "macro_f1": value})
         means, _ = _best(rows, what)
         ranked = sorted(entries, key=lambda entry: -means[entry.arm.name])
-        going_on = {*(one.arm.name for one in ranked[: math.ceil(len(ranked) / 2)]), stays}
+        going_on = {*(one.arm.name for one in ranked[: math.ceil(len(ranked) / divisor)]), stays}
         entries = [entry for entry in entries if entry.arm.name in going_on]
     return rows
 

@@ -49,7 +49,7 @@ def test_the_plot_of_amounts_says_its_numbers(copied, finished, tmp_path):
         assert f"share {100 * one.share:g}%: {100 * one.gain:+.1f} points".replace("-", "\u2212") in told
     assert "Chosen: oversampling + albumentations + synthetic at a share of 25%" in page.text
     assert "oversampling + medium albumentations 9" in page.text
-    assert "worse half stopped" not in page.text
+    assert "worse stopped" not in page.text
     assert "Ways without synthetic images" not in page.text
 
 
@@ -88,7 +88,7 @@ def test_candidates_that_were_stopped_are_told_and_compared_on_what_they_had(cop
     stopped = next(one for one in amounts.candidates if one.is_stopped)
     assert stopped.gain == pytest.approx((first[name] - first[NOTHING]).mean())
     page = page_after(copied, finished.config, tmp_path)
-    assert "2 classifier seeds each, the worse half stopped before the last" in page.text
+    assert "2 classifier seeds each, the worse stopped before the last" in page.text
     assert page.text.count("(stopped)") == 2
 
 

@@ -134,6 +134,28 @@ def test_uses_of_synthetic_images_are_tried_on_the_baseline_that_the_folds_choos
     assert (tree["baseline"], tree["synthetic_arm"]) == (found.baseline, found.arm)
 
 
+def test_of_many_candidates_two_thirds_are_stopped_after_the_first_fold_and_again(planted, tmp_path):
+    gains, seen = planted
+    plain = ("real", "smote", "oversampling", "oversampling+mixup", "oversampling+cutmix", "class weights")
+    more = ("logit adjustment", "deferred re-weighting", BEST, "best baseline+synthetic")
+    gains |= {"smote": 0.1, "class weights": 0.15, "logit adjustment": 0.2, BEST: -0.2}
+    found = chosen(ground(tmp_path, augment="strong"), names=(*plain, *more))
+    assert found.baseline == "logit adjustment"
+    rounds = [[name for name, _, _ in entries] for entries in seen["entries"][:3]]
+    assert rounds[0] == [*plain, *more[:3]]
+    # The usual way goes on, worst though it is.
+    assert rounds[1:] == [
+        ["smote", "class weights", "logit adjustment", BEST],
+        ["class weights", "logit adjustment", BEST],
+    ]
+    table = pd.read_parquet(tmp_path / "tuning.parquet").query("what == 'baseline'")
+    counts = table.groupby("candidate").size()
+    assert counts.to_dict() == dict.fromkeys((*plain, *more[:3]), 1) | {"smote": 3} | dict.fromkeys(
+        rounds[2], 6
+    )
+    assert not table.duplicated(["candidate", "fold", "seed"]).any()
+
+
 @pytest.mark.parametrize(
     ("names", "gain", "baseline"),
     [
