@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_EPHEMERAL_ENABLED
+from prefect import settings
 
 
 def start_server() -> Callable[[], None]:
@@ -16,7 +16,7 @@ def start_server() -> Callable[[], None]:
         Waits until it answers. Call it before the first flow: a client takes a server that is starting for one
         that has started.
     """
-    if PREFECT_API_URL.value() or not PREFECT_SERVER_EPHEMERAL_ENABLED.value():
+    if settings.PREFECT_API_URL.value() or not settings.PREFECT_SERVER_EPHEMERAL_ENABLED.value():
         return lambda: None
     # Imported here and not in the thread: two threads that import one package may see half of it.
     from prefect.server.api.server import SubprocessASGIServer
