@@ -7,10 +7,12 @@ recall on the digits), and one hidden layer, whose activations are the features.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +171,10 @@ def fit(
     mixing_rng, recorder = np.random.default_rng([seed, 2]), Recorder(device if model.is_recorded else "cpu")
 
     def learn(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        with _precision(model, device):
+            logits = model(tensors["images"])[0]
         loss = classification_loss(
-            model(tensors["images"])[0],
+            logits.float(),
             tensors["labels"],
             tensors["partners"],
             tensors.get("shares"),
@@ -199,6 +203,14 @@ def fit(
         progress(step * BATCH, steps * BATCH)
     model.eval()
     return model
+
+
+def _precision(model: Network, device: str) -> AbstractContextManager[object]:
+    if not device.startswith("cuda") or model.precision == torch.float32:
+        return contextlib.nullcontext()
+    # Older GPUs only imitate bfloat16.
+    is_known = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast("cuda", model.precision, enabled=is_known, cache_enabled=False)
 
 
 def _optimiser(model: Network, device: str) -> torch.optim.Optimizer:

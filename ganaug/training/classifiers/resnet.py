@@ -51,6 +51,9 @@ class ResNet32(Network):
         rng: Where initial weights come from; None leaves torch's, for weights that are loaded.
     """
 
+    # Its time on a GPU goes into reading and writing maps: half the bytes, half the time (docs/throughput.md).
+    precision = torch.bfloat16
+
     def __init__(
         self, image_shape: tuple[int, int, int], n_classes: int, *, rng: torch.Generator | None = None
     ) -> None:

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, leaky_relu
+from torch.nn.functional import leaky_relu
 
 from ganaug.training.networks.conditioning import (
     NetworkSpec,
@@ -28,6 +28,7 @@ from ganaug.training.networks.conditioning import (
     modulation,
 )
 from ganaug.training.networks.heads import Head, class_plane
+from ganaug.training.networks.resize import resize
 
 SLOPE = 0.2
 STAGES: dict[int, tuple[float, int]] = {
@@ -76,7 +77,7 @@ class Generator(nn.Module):
         h = self.map * self.start(code[:, : self.start.in_features])[:, :, None, None]
         for level, (blocks, size) in enumerate(zip(self.stages, self.sizes, strict=True)):
             if level > 0:
-                h = interpolate(self.widths[level - 1](h), size=size, mode="bilinear", align_corners=False)
+                h = resize(self.widths[level - 1](h), size)
             if str(level) in self.styles:
                 h = self.styles[str(level)](h, code)
             h = blocks(h)
@@ -124,7 +125,7 @@ class Discriminator(nn.Module):
         h = self.stages[0](self.first(images))
         ways = zip(self.widths, self.stages[1:], self.sizes[1:], strict=True)
         for change, blocks, size in ways:
-            h = blocks(change(interpolate(h, size=size, mode="bilinear", align_corners=False)))
+            h = blocks(change(resize(h, size)))
         return leaky_relu(self.last(h), SLOPE).flatten(1)
 
 

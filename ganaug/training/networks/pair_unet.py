@@ -15,9 +15,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, leaky_relu
+from torch.nn.functional import leaky_relu
 
 from ganaug.training.networks.conditioning import NetworkSpec, ladder
+from ganaug.training.networks.resize import resize
 from ganaug.training.networks.strided import SLOPE, channels_at, narrow_channels
 
 
@@ -56,10 +57,10 @@ class Generator(nn.Module):
         h = leaky_relu(self.decode(torch.cat([code, z], dim=1)), SLOPE).view_as(h)
         ways = zip(self.up, self.styles, maps[:0:-1], self.sizes[-2:0:-1], strict=True)
         for conv, style, seen, size in ways:
-            h = interpolate(torch.cat([h, seen], dim=1), size=size, mode="bilinear", align_corners=False)
+            h = resize(torch.cat([h, seen], dim=1), size)
             h = leaky_relu(conv(h) + style(z)[:, :, None, None], SLOPE)
         h = leaky_relu(self.narrow(torch.cat([h, maps[0]], dim=1)), SLOPE)
-        change = self.last(interpolate(h, size=self.sizes[0], mode="bilinear", align_corners=False))
+        change = self.last(resize(h, self.sizes[0]))
         # 0.95: the inverse of tanh is infinite at pure black and white.
         return torch.tanh(change + self.keep * torch.atanh(0.95 * exemplar))
 

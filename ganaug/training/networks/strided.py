@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, leaky_relu
+from torch.nn.functional import leaky_relu
 
 from ganaug.training.networks.conditioning import (
     NetworkSpec,
@@ -30,6 +30,7 @@ from ganaug.training.networks.conditioning import (
     modulation,
 )
 from ganaug.training.networks.heads import Head, class_plane
+from ganaug.training.networks.resize import resize
 
 SLOPE = 0.2
 
@@ -75,13 +76,13 @@ class Generator(nn.Module):
         first = self.start(code[:, : self.start.in_features])
         h = leaky_relu(first, SLOPE).view(z.shape[0], -1, *self.sizes[-1])
         for conv, style, size in zip(self.convs, self.styles, self.sizes[-2:0:-1], strict=True):
-            h = interpolate(h, size=size, mode="bilinear", align_corners=False)
+            h = resize(h, size)
             h = leaky_relu(style(conv(h), code), SLOPE)
         h = self.narrow(h)
         if self.narrow_style is not None:
             h = self.narrow_style(h, code)
         h = leaky_relu(h, SLOPE)
-        h = interpolate(h, size=self.sizes[0], mode="bilinear", align_corners=False)
+        h = resize(h, self.sizes[0])
         if self.detail is not None:
             h = leaky_relu(self.detail_style(self.detail(h), code), SLOPE)
         return torch.tanh(self.last(h))
