@@ -21,7 +21,7 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from ganaug.further_splits import further_split
 from ganaug.intervals import Difference, compare
 from ganaug.plan import BalancePlan
 from ganaug.pooled import Pooled, SplitResult, pool
-from ganaug.run import STEP_FILE, perform
+from ganaug.run import STEP_FILE
 from ganaug.training.winner import winner_of
 
 CELLS: dict[str, dict[str, Any]] = {
@@ -129,25 +129,19 @@ def main() -> None:
 
 def measure(cell: str, asked: argparse.Namespace) -> dict[str, Any]:
     """One cell: all its splits, put together and through the gate one by one."""
-    config = config_of(cell, asked)
-    run = steps.open_run(config)
-    # The first split's classifiers come at the end, in this process; and all others where nothing is side by side.
-    aside = range(1, asked.splits) if asked.side_by_side > 1 else ()
+    run = steps.open_run(config_of(cell, asked))
     # With more threads than cores they wait for each other most of the time.
     threads = max(1, cores() // asked.side_by_side)
-    set_threads(threads)
     with ProcessPoolExecutor(
         asked.side_by_side,
         multiprocessing.get_context("spawn"),
         initializer=set_threads,
         initargs=(threads,),
     ) as processes:
-        further = [processes.submit(further_split, run, number) for number in aside]
-        for step in ("split", "plan", "train", "export", "produce", "screen"):
-            steps.do(run, step)
-        for one in further:
+        splits = [processes.submit(further_split, run, number) for number in range(asked.splits)]
+        for done, one in enumerate(as_completed(splits), start=1):
             one.result()
-    perform(run, steps.STEPS["evaluate"], "", progress=tell)
+            print(f"{cell}: {done} of {asked.splits} splits", file=sys.stderr, flush=True)
     return row_of(cell, asked, run.folder)
 
 
@@ -160,12 +154,13 @@ def set_threads(count: int) -> None:
 
 def row_of(cell: str, asked: argparse.Namespace, run: Path) -> dict[str, Any]:
     """The splits of a run that are done, put together and through the gate one by one."""
+    # The first split of a run of the product is the run itself.
     folders = [run, *sorted((run / "splits").glob("*"), key=lambda one: int(one.name))]
     folders = [one for one in folders if (one / "evaluate" / "verdict.json").is_file()]
     if not folders:
         raise SystemExit(f"{run}: no split of it is evaluated")
     results = [without(result_of(one), asked.without) for one in folders]
-    wanted = [plan.class_id for plan in BalancePlan.load(run / "plan").wanted]
+    wanted = [plan.class_id for plan in BalancePlan.load(folders[0] / "plan").wanted]
     both, config = put_together(results), config_of(cell, asked).evaluate
     verdict = judge(both.probability, both.test, wanted, config, arms=find_arms(list(both.probability)))
     if not verdict.after:
@@ -323,12 +318,6 @@ def halves(index: pd.DataFrame, seed: int) -> tuple[Any, Any]:
         own = order[class_of[order] == class_id]
         side[own[: len(own) // 2]] = True
     return np.flatnonzero(side[keys]), np.flatnonzero(~side[keys])
-
-
-def tell(done: int, total: int) -> None:
-    """Progress on one line of the terminal."""
-    if sys.stderr.isatty():
-        print(f"\r{done / total:6.1%}", end="", file=sys.stderr)
 
 
 def line(row: Mapping[str, Any]) -> str:
