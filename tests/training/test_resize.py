@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ganaug.training.classifiers.presets import PRESETS
 from ganaug.training.networks import resize as module
 from ganaug.training.networks.resize import MOST_WEIGHTS, by_matrix, resize
 
@@ -49,24 +48,3 @@ def test_on_a_gpu_maps_are_those_of_a_cpu(before, after, monkeypatch):
     torch.testing.assert_close(resize(maps.cuda(), after).cpu(), resize(maps, after))
     small = before[0] * before[1] * after[0] * after[1] <= MOST_WEIGHTS
     assert len(asked) == small
-
-
-@needs_gpu
-def test_on_a_gpu_a_resnet_learns_in_bfloat16_and_keeps_float32_weights():
-    from support.bars import bars
-
-    from ganaug.arms import make_arm
-    from ganaug.training.classifier import fit, predict_proba
-
-    data = bars((16, 16, 3))
-    recipe = make_arm("real").recipe(data)
-    model = fit(
-        recipe,
-        3,
-        seed=0,
-        steps=60,
-        device="cuda",
-        start=lambda rng: PRESETS["resnet-32"]((16, 16, 3), 3, rng=rng),
-    )
-    assert {value.dtype for value in model.parameters()} == {torch.float32}
-    assert (predict_proba(model, data.images).argmax(1) == data.class_ids).mean() > 0.9

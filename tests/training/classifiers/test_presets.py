@@ -14,6 +14,13 @@ from ganaug.training.classifier import fit, predict
 from ganaug.training.classifiers.presets import PRESETS
 from ganaug.training.classifiers.resnet import ResNet32
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+needs_bfloat16 = pytest.mark.skipif(
+    not (torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)),
+    reason="no GPU that computes in bfloat16",
+)
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
+
 
 @pytest.fixture(autouse=True)
 def one_thread():
@@ -23,11 +30,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def trained(name, data, seed, steps, arm="oversampling"):
+def trained(name, data, seed, steps, device="cpu"):
     def begin(rng):
         return PRESETS[name]((8, 8, 1), 3, rng=rng)
 
-    return fit(ARMS[arm].recipe(data), 3, seed=seed, steps=steps, start=begin)
+    recipe = ARMS["oversampling"].recipe(data)
+    return fit(recipe, 3, seed=seed, steps=steps, start=begin, device=device)
 
 
 def test_the_settings_name_exactly_the_presets():
@@ -45,11 +53,12 @@ def test_images_of_every_size_and_kind_are_classified(name, shape):
     assert (model.image_shape, model.n_classes) == (shape, 5)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", PRESETS)
-def test_it_learns_real_digits(name):
+def test_it_learns_real_digits(name, device):
     data = digits(60)
     rows = np.random.default_rng(0).permutation(len(data))
-    model = trained(name, data.take(rows[:120]), 0, 40)
+    model = trained(name, data.take(rows[:120]), 0, 40, device)
     test = data.take(rows[120:])
     assert score(test.class_ids, predict(model, test.images)[0], [2])["macro_f1"] > 0.9
 
@@ -78,3 +87,20 @@ def test_resnet_32_is_that_of_its_paper():
         block.register_forward_hook(lambda block, inputs, maps: sizes.append(tuple(maps.shape[1:])))
     model(torch.zeros(2, 3, 32, 32))
     assert sizes[2:] == [(16, 32, 32)] * 6 + [(32, 16, 16)] * 5 + [(64, 8, 8)] * 5
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("cpu", torch.float32), pytest.param("cuda", torch.bfloat16, marks=needs_bfloat16)],
+)
+def test_a_gpu_computes_the_maps_of_a_resnet_in_bfloat16_and_weights_stay_float32(device, expected):
+    data, seen = digits(20), set()
+
+    def begin(rng):
+        model = ResNet32((8, 8, 1), 3, rng=rng)
+        model.body[0].register_forward_hook(lambda layer, inputs, maps: seen.add(maps.dtype))
+        return model
+
+    model = fit(ARMS["real"].recipe(data), 3, seed=0, steps=3, start=begin, device=device)
+    assert seen == {expected}
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
