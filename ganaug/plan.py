@@ -134,8 +134,8 @@ def _note(real: int, deficit: int, is_short: bool, is_rare: bool, is_served: boo
     if not is_rare:
         return ""
     if is_served and real:
-        return f"{real} images are too few to train on alone: served by the base GAN"
-    return f"{real} images are too few to learn from (plan.min_images {config.min_images}): left alone"
+        return f"too few images to train on alone ({real}): served by the base GAN"
+    return f"too few images to learn from ({real}, plan.min_images {config.min_images}): left alone"
 
 
 def _targets(counts: ClassIds, class_names: Sequence[str], config: PlanConfig) -> list[int]:

@@ -55,6 +55,9 @@ def axis_for(
     (0.8, 0.85, 0.9, 0.95)
     """
     finite = [value for value in values if math.isfinite(value)] or [0.0]
+    if is_share:
+        # An interval of two seeds may be many times as wide as its scale.
+        finite = [min(max(value, 0.0), 1.0) for value in finite]
     low, high = min(finite), max(finite)
     if around_zero:
         low, high = min(low, 0.0), max(high, 0.0)

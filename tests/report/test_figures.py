@@ -51,3 +51,10 @@ def test_no_share_is_drawn_on_an_axis_beyond_none_and_all(values):
     assert 0 <= axis.low <= min(values)
     assert max(values) <= axis.high <= 1.0 + 1e-9
     assert len(axis.ticks) >= 2
+
+
+@pytest.mark.parametrize("values", [[-5.4, 0.3, 6.4], [0.2, 40.0], [-3.0, -2.0], [2.0, 3.0]])
+def test_intervals_far_wider_than_shares_leave_an_axis_of_shares(values):
+    axis = figures.axis_for(values, is_share=True)
+    assert 0 <= axis.low < axis.high <= 1.0 + 1e-9
+    assert all(0 <= axis.percent(value) <= 100 for value in values)
