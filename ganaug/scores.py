@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ganaug.dataset import ClassIds
+from ganaug.prevalence import image_weights
 
 Floats = npt.NDArray[np.float32]
 
@@ -75,6 +76,7 @@ def score(
     wanted: Sequence[int],
     *,
     train_counts: ClassIds | None = None,
+    prevalence: ClassIds | None = None,
 ) -> dict[str, float]:
     """Score one classifier as a whole, over the classes that have test images.
 
@@ -83,6 +85,8 @@ def score(
         probability: (N, K) probabilities.
         wanted: Class ids that the plan wants more of.
         train_counts: (K,) real training images per class; None leaves the parts by size out.
+        prevalence: (K,) how common each class is where macro-F1 is to hold, in any unit; a class of 0 is left
+            out. None: as among these images.
 
     Returns:
         `macro_f1`, `balanced_accuracy`, `calibration_error`, the means over the wanted classes
@@ -93,8 +97,15 @@ def score(
 
     table = score_classes(labels, probability, [""] * probability.shape[1])
     rare = table[table["class_id"].isin(list(wanted))]
-    present = np.unique(labels)
-    f1 = f1_score(labels, probability.argmax(1), labels=present, average="macro", zero_division=0.0)
+    weights = np.ones(len(labels)) if prevalence is None else image_weights(labels, prevalence)
+    f1 = f1_score(
+        labels,
+        probability.argmax(1),
+        labels=np.unique(labels[weights > 0]),
+        average="macro",
+        sample_weight=weights,
+        zero_division=0.0,
+    )
     recall = table["recall"].to_numpy(np.float64)
     return {
         "macro_f1": float(f1),

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ganaug.dataset import ClassIds
+from ganaug.prevalence import Doubles, image_weights
 
 Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 
 MULTIPLES = np.arange(0, 25) / 16
 """What competes: 0 leaves the classifier alone, 1 is the whole log of the ratio of two classes' sizes."""
@@ -66,10 +66,7 @@ def choose_multiple(
     Returns:
         One of `MULTIPLES`; 0 without images.
     """
-    n_classes = len(offsets)
-    counts = np.bincount(class_ids, minlength=n_classes)
-    weight_of = np.where(counts > 0, np.asarray(prevalence, np.float64) / np.maximum(counts, 1), 0.0)
-    weights = weight_of[class_ids]
+    n_classes, weights = len(offsets), image_weights(class_ids, prevalence)
     shares = np.bincount(class_ids, weights=weights, minlength=n_classes)
     judged = shares > 0
     if not judged.any():

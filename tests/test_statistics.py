@@ -90,6 +90,22 @@ def test_the_score_has_the_parts_by_size_where_the_counts_are_known(rng):
     assert "tail_recall" in score(labels, probability, [0], train_counts=np.array([5, 50, 500, 50]))
 
 
+def test_macro_f1_at_another_prevalence_is_that_of_images_which_are_there_as_often():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), (30, 10, 5))
+    probability = rng.dirichlet(np.ones(3), len(labels)).astype(np.float32)
+    repeated = np.repeat(np.arange(len(labels)), np.repeat((1, 6, 24), (30, 10, 5)))
+    expected = score(labels[repeated], probability[repeated], [2])["macro_f1"]
+    for unit in (1, 10):
+        prevalence = unit * np.array([30, 60, 120])
+        assert score(labels, probability, [2], prevalence=prevalence)["macro_f1"] == pytest.approx(expected)
+    assert score(labels, probability, [2])["macro_f1"] != pytest.approx(expected)
+    # A class that will not occur is nothing to be good at, but may still be guessed wrongly.
+    rest = labels < 2
+    found = score(labels, probability, [2], prevalence=np.array([30, 10, 0]))["macro_f1"]
+    assert found == pytest.approx(score(labels[rest], probability[rest], [2])["macro_f1"])
+
+
 def by_trying(labels, probability, wanted, precision):
     """The same by trying every number that changes a guess, with the guesses counted anew each time."""
     logits = np.log(probability.astype(float))

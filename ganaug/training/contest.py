@@ -19,7 +19,7 @@ import pandas as pd
 
 from ganaug.arms import Arm, check_starts
 from ganaug.config import EvaluateConfig
-from ganaug.dataset import LabelledImages
+from ganaug.dataset import ClassIds, LabelledImages
 from ganaug.errors import ModelError
 from ganaug.own_arm import code_digest
 from ganaug.own_classifier import identity
@@ -77,6 +77,7 @@ class Ground:
         device: `cpu` or `cuda`.
         classifier: What is trained.
         calibration: Synthetic images on which `thresholds on synthetic` are chosen; None takes `synthetic`.
+        used_on: (K,) images per class where the classifiers will be used; None: as in `test`.
     """
 
     train: LabelledImages
@@ -89,6 +90,12 @@ class Ground:
     device: str = "cpu"
     classifier: Choice = SMALL_CNN
     calibration: LabelledImages | None = None
+    used_on: ClassIds | None = None
+
+    @property
+    def prevalence(self) -> ClassIds:
+        """(K,) how common each class is where the classifiers will be used, in any unit."""
+        return self.test.counts() if self.used_on is None else self.used_on
 
     @property
     def steps(self) -> int:

@@ -20,7 +20,8 @@ def held_out_in_turn(ground: Ground, folds: int, name: str) -> list[tuple[Ground
     Synthetic images that are most like one of the held-out images are left out.
 
     Args:
-        ground: Its test images are not looked at.
+        ground: Its test images are not looked at; how common their classes are is what held-out images are
+            weighed by.
         folds: How many.
         name: Of the folder inside the ground's own that gets the fits.
 
@@ -41,6 +42,7 @@ def held_out_in_turn(ground: Ground, folds: int, name: str) -> list[tuple[Ground
             calibration=calibration.take(np.flatnonzero(~np.isin(likest_known, held))),
             test=ground.train.take(held),
             folder=ground.folder / name / f"fold-{number}",
+            used_on=ground.prevalence,
         )
         found.append((inner, held))
     return found

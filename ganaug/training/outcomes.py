@@ -118,7 +118,7 @@ def _outcomes(
     narrow, wide, *folds = fits
     ground, trained = plan.ground, {**narrow, **wide}
     held_out = _put_together(ground, plan.held, folds)
-    offsets, prevalence = class_offsets(ground.train.counts()), ground.test.counts()
+    offsets, prevalence = class_offsets(ground.train.counts()), ground.prevalence
 
     def outcome(entry: Entry, fit: tuple[Floats, float], n_seeds: int) -> Outcome:
         probability, seconds = fit

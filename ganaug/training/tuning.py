@@ -1,9 +1,11 @@
 """Tuning inside the training split: augmentation, the best way without synthetic images, the use of them with it.
 
-Each candidate is trained on the real images of two folds and scored on the third, in turn; the
-locked test split takes no part. Using no synthetic images at all is one of the candidates. The worse
-half of them is stopped after the first seed; where they are many, two thirds after the first fold, and
-again after the others (successive halving: Jamieson & Talwalkar 2016, arXiv:1502.07943).
+Each candidate is trained on the real images of two folds and scored on the third, in turn, whose images
+are weighed so that classes are as common as in the test split: where classes were cut for a trial, what
+names rare ones seldom would win otherwise. The locked test split takes no other part. Using no synthetic
+images at all is one of the candidates. The worse half of them is stopped after the first seed; where they
+are many, two thirds after the first fold, and again after the others (successive halving: Jamieson &
+Talwalkar 2016, arXiv:1502.07943).
 
 The generators have seen all training images, those of the validation fold too. Synthetic images that
 are most like one of those are left out of its training; what the generators learned from them stays
@@ -218,8 +220,9 @@ def _score(
         found = measure(own, entries, seed + 1, part, keep_for_thresholds=keep_for_thresholds)
         for fold, ground, outcomes in zip(folds, own, found, strict=True):
             for name, of_seed in outcomes.items():
-                value = score(ground.test.class_ids, of_seed[seed].probability, ground.wanted)["macro_f1"]
-                rows.append({"what": what, "candidate": name, "fold": fold, "seed": seed, "macro_f1": value})
+                probability, labels = of_seed[seed].probability, ground.test.class_ids
+                f1 = score(labels, probability, ground.wanted, prevalence=ground.prevalence)["macro_f1"]
+                rows.append({"what": what, "candidate": name, "fold": fold, "seed": seed, "macro_f1": f1})
         means, _ = _best(rows, what)
         ranked = sorted(entries, key=lambda entry: -means[entry.arm.name])
         going_on = {*(one.arm.name for one in ranked[: math.ceil(len(ranked) / divisor)]), stays}

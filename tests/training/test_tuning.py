@@ -203,6 +203,28 @@ def test_the_locked_test_split_is_not_looked_at(planted, tmp_path):
         assert not own & held
 
 
+def test_held_out_images_count_as_often_as_their_class_will_occur(monkeypatch, tmp_path):
+    ours = f"{OURS} first"
+
+    def outcome(name, labels):
+        # With synthetic images each rare image is named, and a third of one common class is taken for them.
+        guesses = np.where(labels == 2, 0, labels)
+        if name == ours:
+            guesses = labels.copy()
+            guesses[np.flatnonzero(labels == 0)[::3]] = 2
+        return Outcome(np.eye(3, dtype=np.float32)[guesses], 0.0, np.zeros(3, np.float32))
+
+    def measured(grounds, entries, n_seeds, progress, *, keep_for_thresholds):
+        progress(1, 1)
+        names = [entry.arm.name for entry in entries]
+        return [{name: [outcome(name, one.test.class_ids)] * n_seeds for name in names} for one in grounds]
+
+    monkeypatch.setattr(tuning, "measure", measured)
+    where = replace(ground(tmp_path, augment="strong"), train=blobs([200, 200, 6], 0))
+    assert chosen(replace(where, test=blobs([100, 100, 3], 2)), (BEST, ours)).arm == ""
+    assert chosen(replace(where, test=blobs([100, 100, 100], 2)), (BEST, ours)).arm == ours
+
+
 def test_synthetic_images_like_a_held_out_one_are_not_trained_on(planted, tmp_path):
     """Otherwise a copy of the validation images in the training set would be taken for a gain."""
     _, seen = planted
