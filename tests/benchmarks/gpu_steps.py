@@ -21,19 +21,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from throughput import ours
 
 from ganaug.arms import make_arm
 from ganaug.config import TrainConfig
 from ganaug.dataset import LabelledImages
 from ganaug.training import classifier
 from ganaug.training.classifiers.resnet import ResNet32
-from ganaug.training.games import Reals, make_game
-from ganaug.training.networks import NETWORKS, resize
-from ganaug.training.networks.conditioning import NetworkSpec
+from ganaug.training.networks import resize
 from ganaug.training.networks.presets import resolve
-from ganaug.training.players import make_players
 from ganaug.training.recorder import SWITCH
-from ganaug.training.step import play_step
 
 SHAPE, CLASSES, IMAGES = (32, 32, 3), 10, 4000
 WARM_UP = 32
@@ -58,25 +55,13 @@ def resnet(precision: torch.dtype) -> Steps:
 
 def gan(most_weights: int) -> Steps:
     """Play so many steps of one GAN of a GPU's size."""
-    data = noise()
     preset = resolve(TrainConfig(recipe="long-tail", width=64, batch=128), SHAPE, IMAGES, "cuda")[2]
-    reals = Reals(data, "cuda")
-    spec = NetworkSpec(
-        preset.network,
-        SHAPE,
-        reals.class_ids,
-        preset.z_dim,
-        preset.width,
-        conditioning=preset.conditioning,  # type: ignore[arg-type]
-        unconditional_px=preset.unconditional_px,
-    )
-    players = make_players(spec, preset, 0, "cuda")
-    game = make_game(NETWORKS[spec.network].kind, reals, preset)
+    play_one = ours(noise(), preset, "cuda")
 
     def play(steps: int) -> None:
         resize.MOST_WEIGHTS = most_weights
         for _ in range(steps):
-            play_step(players, game, preset)
+            play_one()
 
     return play
 

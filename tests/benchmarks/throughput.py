@@ -146,7 +146,7 @@ def make(data: LabelledImages, preset: Preset, device: str) -> tuple[Players, Re
     height, width, channels = map(int, data.images.shape[1:])
     spec = NetworkSpec(
         preset.network, (height, width, channels), reals.class_ids, preset.z_dim, preset.width,
-        conditioning=preset.conditioning,
+        conditioning=preset.conditioning, unconditional_px=preset.unconditional_px,
     )  # fmt: skip
     return make_players(spec, preset, 0, device), reals
 

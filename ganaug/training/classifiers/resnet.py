@@ -51,7 +51,7 @@ class ResNet32(Network):
         rng: Where initial weights come from; None leaves torch's, for weights that are loaded.
     """
 
-    # Its time on a GPU goes into reading and writing maps: half the bytes, half the time (docs/throughput.md).
+    # Eight that share a GPU play twice as many steps a second so (docs/throughput.md).
     precision = torch.bfloat16
 
     def __init__(

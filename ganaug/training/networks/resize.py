@@ -1,4 +1,4 @@
-"""Bilinear resizing of maps, quick on a GPU too."""
+"""Bilinear resizing of maps, on a GPU not by torch's own kernel where maps are small."""
 
 from __future__ import annotations
 
